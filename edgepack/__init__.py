@@ -1,0 +1,62 @@
+"""edgepack: from a trained model to bundles that prove themselves on each device.
+
+The public API. Names are resolved on first use, so that `import edgepack` loads neither TensorFlow nor onnxruntime.
+
+    >>> import edgepack
+    >>> results = edgepack.build("model.keras", targets=["android"], output_dir="dist")
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from edgepack.build import BuildResult, build
+    from edgepack.bundle.open import load_manifest
+    from edgepack.bundle.verify import VerifyResult, run, verify
+    from edgepack.convert import ConvertResult, convert
+    from edgepack.errors import EdgepackError
+    from edgepack.inspection import inspect
+    from edgepack.targets import TargetProfile, list_targets, load_target
+
+_HOMES = {
+    "BuildResult": "edgepack.build",
+    "ConvertResult": "edgepack.convert",
+    "EdgepackError": "edgepack.errors",
+    "TargetProfile": "edgepack.targets",
+    "VerifyResult": "edgepack.bundle.verify",
+    "build": "edgepack.build",
+    "convert": "edgepack.convert",
+    "inspect": "edgepack.inspection",
+    "list_targets": "edgepack.targets",
+    "load_manifest": "edgepack.bundle.open",
+    "load_target": "edgepack.targets",
+    "run": "edgepack.bundle.verify",
+    "verify": "edgepack.bundle.verify",
+}
+
+__all__ = [
+    "BuildResult",
+    "ConvertResult",
+    "EdgepackError",
+    "TargetProfile",
+    "VerifyResult",
+    "__version__",
+    "build",
+    "convert",
+    "inspect",
+    "list_targets",
+    "load_manifest",
+    "load_target",
+    "run",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'edgepack' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,98 @@
+"""What travels between the rooms: a model file and the tensors at its edges."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property
+from pathlib import Path
+
+#: A size in elements, or the name of a free dimension.
+Dim = int | str
+
+#: The dtypes a bundle's inputs and outputs may have (numpy's names). Strings have no raw little-endian form.
+DTYPES = (
+    "float32",
+    "float16",
+    "float64",
+    "int8",
+    "uint8",
+    "int16",
+    "uint16",
+    "int32",
+    "uint32",
+    "int64",
+    "uint64",
+    "bool",
+)
+
+
+class Format(str, Enum):
+    """The form a model file is in between two steps."""
+
+    ONNX = "onnx"
+    ORT = "ort"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorSpec:
+    """A model input or output: its name, numpy dtype name, and shape (a string is a named free dimension)."""
+
+    name: str
+    dtype: str
+    shape: tuple[Dim, ...]
+
+    @property
+    def free_dims(self) -> tuple[tuple[int, str], ...]:
+        """`(axis, name)` of each dimension without a size."""
+        return tuple((i, d) for i, d in enumerate(self.shape) if isinstance(d, str))
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.dtype} [{', '.join(map(str, self.shape))}]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFile:
+    """A model on disk and the tensors at its edges. The file is never changed after it was wrapped."""
+
+    path: Path
+    format: Format
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    opset: int = field(default=0)
+
+    @cached_property
+    def sha256(self) -> str:
+        """64 hex digits."""
+        return file_sha256(self.path)
+
+    @property
+    def size_bytes(self) -> int:
+        return self.path.stat().st_size
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes as 64 hex digits, read in blocks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def tree_sha256(path: Path) -> str:
+    """The SHA-256 of a file, or of a folder's relative paths and file digests in sorted order."""
+    if path.is_file():
+        return file_sha256(path)
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        digest.update(f"{file.relative_to(path).as_posix()}\0{file_sha256(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def tree_size(path: Path) -> int:
+    """Bytes in a file, or in all files below a folder."""
+    if path.is_file():
+        return path.stat().st_size
+    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())

@@ -1,0 +1,1 @@
+"""Bundles: what is in them, how they are written, opened and verified."""

@@ -1,0 +1,239 @@
+"""`manifest.json`: what a bundle is, file by file. See runtime/README.md for the part a loader reads.
+
+Law: `Manifest.from_json(m.to_json()) == m`. The text is canonical JSON (RFC 8785), so that a signature over it holds, and has no
+time, host name or absolute path in it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+import pydantic
+import rfc8785
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from edgepack.errors import BundleError
+from edgepack.targets import Precision, Provider, SessionSettings
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+#: Files that may lie beside the manifest without being listed: signatures over it.
+SIGNATURES = re.compile(r"manifest\.(sig|json\.sig)[A-Za-z0-9._-]*")
+
+_STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+def _relative(path: str) -> str:
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts or "\\" in path or str(pure) != path or path == ".":
+        raise ValueError("must be a relative POSIX path without '..'")
+    return path
+
+
+RelativePath = Annotated[str, AfterValidator(_relative)]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+#: JSON has no tuples, and strict mode takes no list for one.
+Dims = Annotated[tuple[int | str, ...], Field(strict=False)]
+
+
+class Release(BaseModel):
+    """Which app, which version, and its place in the order of releases (a board refuses to go back)."""
+
+    model_config = _STRICT
+    app: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    version: str
+    seq: int = Field(ge=0)
+
+
+class Target(BaseModel):
+    """The profile this was built for, and what the device must be."""
+
+    model_config = _STRICT
+    name: str
+    requires: dict[str, str]
+
+
+class Model(BaseModel):
+    """The model file and its form."""
+
+    model_config = _STRICT
+    path: RelativePath
+    format: Literal["onnx", "ort"]
+    precision: Precision
+    opset: int
+
+
+class Tensor(BaseModel):
+    """An input or output; a string in the shape is a free dimension."""
+
+    model_config = _STRICT
+    name: str
+    dtype: str
+    shape: Dims
+
+
+class RuntimeSpec(BaseModel):
+    """What runs it: pinned version, the oldest that may, providers in order, session settings."""
+
+    model_config = _STRICT
+    language: str
+    package: str
+    version: str
+    min_version: str
+    providers: Annotated[tuple[Provider, ...], Field(strict=False)]
+    session: SessionSettings
+
+
+class GoldenInput(BaseModel):
+    """Raw little-endian values of one input."""
+
+    model_config = _STRICT
+    name: str
+    dtype: str
+    shape: Dims
+    path: RelativePath
+
+
+class Expectation(BaseModel):
+    """What one output must be, within |a − b| ≤ atol + rtol·|b|."""
+
+    model_config = _STRICT
+    name: str
+    origin: Literal["shipped", "source"] = Field(alias="from")
+    dtype: str
+    shape: Dims
+    path: RelativePath
+    atol: float = Field(strict=False)
+    rtol: float = Field(strict=False)
+
+
+class GoldenCase(BaseModel):
+    """One feed and the answers to it."""
+
+    model_config = _STRICT
+    name: str
+    inputs: Annotated[tuple[GoldenInput, ...], Field(strict=False)]
+    expect: Annotated[tuple[Expectation, ...], Field(strict=False)]
+
+
+class File(BaseModel):
+    """A file of the bundle; every file but the manifest and its signatures is listed."""
+
+    model_config = _STRICT
+    path: RelativePath
+    size: int = Field(ge=0)
+    sha256: Sha256
+    role: Literal["model", "golden", "loader", "doc", "log"]
+
+
+class SourceModel(BaseModel):
+    """The user's model, by content."""
+
+    model_config = _STRICT
+    name: str
+    format: str
+    sha256: Sha256
+    size: int
+    framework: str
+
+
+class ChosenPrecision(BaseModel):
+    """What was asked for, what was picked, and why."""
+
+    model_config = _STRICT
+    requested: str
+    chosen: Precision
+    because: str
+
+
+class StageRecord(BaseModel):
+    """One step: its options, what it noted, the file it left, and how far that is from the source framework."""
+
+    model_config = _STRICT
+    step: str
+    options: dict[str, Any]
+    changed: bool
+    facts: dict[str, Any]
+    sha256: Sha256
+    size: int
+    parity: Annotated[tuple[dict[str, Any], ...], Field(strict=False)]
+
+
+class Build(BaseModel):
+    """How it was made."""
+
+    model_config = _STRICT
+    source: SourceModel
+    precision: ChosenPrecision
+    golden_from: str
+    steps: Annotated[tuple[StageRecord, ...], Field(strict=False)]
+    tools: dict[str, str]
+
+
+class Manifest(BaseModel):
+    """Everything a bundle says of itself. `critical` names fields a reader must know; a reader refuses those it does not."""
+
+    model_config = _STRICT
+    schema_version: int = Field(alias="schema")
+    critical: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    release: Release
+    target: Target
+    model: Model
+    inputs: Annotated[tuple[Tensor, ...], Field(strict=False)]
+    outputs: Annotated[tuple[Tensor, ...], Field(strict=False)]
+    runtime: RuntimeSpec
+    golden: Annotated[tuple[GoldenCase, ...], Field(strict=False)]
+    files: Annotated[tuple[File, ...], Field(strict=False)]
+    build: Build
+
+    def to_json(self) -> bytes:
+        """Canonical JSON, UTF-8."""
+        return bytes(rfc8785.dumps(self.model_dump(mode="json", by_alias=True)))
+
+    @staticmethod
+    def from_json(text: bytes, *, place: Path) -> Manifest:
+        """Parse and check a manifest.
+
+        Raises:
+            BundleError: not JSON, duplicate keys, a newer schema, an unknown critical field, a missing or faulty field.
+        """
+        try:
+            data = json.loads(text, object_pairs_hook=_without_duplicates)
+        except ValueError as error:
+            raise BundleError(
+                f"{place}: {error}", "build the bundle again; it was changed"
+            ) from error
+        if not isinstance(data, dict):
+            raise BundleError(f"{place}: not a JSON object", "build the bundle again")
+        schema = data.get("schema")
+        if isinstance(schema, int) and schema > SCHEMA:
+            raise BundleError(
+                f"{place}: schema {schema}; this edgepack knows up to {SCHEMA}", "upgrade edgepack"
+            )
+        critical = data.get("critical") or []
+        unknown = [c for c in critical if c not in Manifest.model_fields and c != "schema"]
+        if unknown:
+            raise BundleError(
+                f"{place}: critical fields this edgepack does not know: {', '.join(map(str, unknown))}",
+                "upgrade edgepack",
+            )
+        try:
+            return Manifest.model_validate(data)
+        except pydantic.ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise BundleError(
+                f"{place}: {where}: {first['msg']}", "build the bundle again"
+            ) from error
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        keys = [k for k, _ in pairs]
+        twice = next(k for k in keys if keys.count(k) > 1)
+        raise ValueError(f"the key {twice!r} is there twice")
+    return result

@@ -1,0 +1,162 @@
+"""Does a bundle still prove itself? Hashes, schema, then the golden run through a loader."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from string import Template
+from types import ModuleType
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edgepack import proc
+from edgepack.bundle.loaders import SelfTest, is_ours, load_spec
+from edgepack.bundle.open import check_files, load_manifest
+from edgepack.errors import BundleError, DataError, EnvironmentMissing
+from edgepack.resources import RUNTIME
+
+_SELF_TEST_TIMEOUT_S = 600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyResult:
+    """A verified bundle.
+
+    Attributes:
+        loader: the language of the loader that ran the golden tensors.
+        why: why it was not the bundle's own loader; empty if it was.
+        passed: every golden case is within its bounds.
+        cases: per case, output and origin: max_abs, atol, rtol, passed.
+        report: the loader's own report (provider, versions).
+    """
+
+    bundle: Path
+    files: int
+    loader: str
+    why: str
+    passed: bool
+    cases: list[dict[str, Any]]
+    report: dict[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {**vars(self), "bundle": str(self.bundle)}
+
+
+def verify(bundle: str | Path) -> VerifyResult:
+    """Check a bundle's schema, its files, and its answers.
+
+    The golden run goes through the bundle's own loader where this host can run it, else through the Python loader.
+
+    Raises:
+        BundleError: schema or files are wrong. A golden miss is no error here but `passed=False`.
+    """
+    root = Path(bundle)
+    manifest = load_manifest(root)
+    check_files(root, manifest)
+    own = load_spec(manifest.runtime.language).self_test
+    why = _cannot_run(root, manifest.runtime.language, own)
+    if not why and own is not None:
+        outcome = _run_own(root, own)
+        loader = manifest.runtime.language
+        if "error" in outcome:
+            why = f"{outcome['error']['kind']}: {outcome['error']['message']}"
+            if outcome["error"]["kind"] != "provider-unavailable":
+                raise BundleError(f"{root}: its own loader says {why}", "build it again")
+    if why:
+        outcome, loader = self_test(root), "python"
+    return VerifyResult(
+        bundle=root,
+        files=len(manifest.files),
+        loader=loader,
+        why=why,
+        passed=outcome["passed"],
+        cases=outcome["cases"],
+        report=outcome["report"],
+    )
+
+
+def self_test(bundle: Path) -> dict[str, Any]:
+    """The golden run through the Python loader in this process: {passed, cases, report}.
+
+    Raises:
+        BundleError: the loader refuses the bundle.
+    """
+    loader = python_loader()
+    try:
+        opened = loader.EdgepackBundle.open(bundle)
+        with opened.session() as session:
+            outcome: dict[str, Any] = session.self_test()
+            return {**outcome, "report": session.report()}
+    except loader.EdgepackError as error:
+        raise BundleError(f"{bundle}: {error}", "build or copy it again") from error
+
+
+def run(bundle: str | Path, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """A bundle's answers to `inputs`, through the Python loader on this machine.
+
+    Raises:
+        BundleError: the bundle is damaged.
+        DataError: an input is missing, unknown, or of the wrong dtype or shape.
+    """
+    loader = python_loader()
+    try:
+        with loader.EdgepackBundle.open(Path(bundle)).session() as session:
+            outputs: dict[str, NDArray[Any]] = session.run(dict(inputs))
+            return outputs
+    except loader.EdgepackError as error:
+        if error.kind in ("input-missing", "input-unknown", "dtype-mismatch", "shape-mismatch"):
+            raise DataError(
+                str(error), "see `edgepack inspect` for what the bundle takes"
+            ) from error
+        raise BundleError(f"{bundle}: {error}", "build or copy it again") from error
+
+
+@lru_cache(maxsize=1)
+def python_loader() -> ModuleType:
+    """The loader that Python bundles ship, as a module."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    path = RUNTIME / "python" / "edgepack_loader.py"
+    spec = importlib.util.spec_from_file_location("edgepack_loader", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["edgepack_loader"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _cannot_run(root: Path, language: str, own: SelfTest | None) -> str:
+    if own is None:
+        return f"the {language} loader runs on the device"
+    if not is_ours(language, root):
+        # A hash in the manifest proves nothing of who wrote it: only code of this very edgepack is run.
+        return "its loader is not the one this edgepack ships"
+    missing = [p for p in own.needs if shutil.which(p) is None]
+    return f"{', '.join(missing)} is not on PATH" if missing else ""
+
+
+def _run_own(root: Path, own: SelfTest) -> dict[str, Any]:
+    done = proc.run(
+        own.command,
+        cwd=root,
+        timeout_s=_SELF_TEST_TIMEOUT_S,
+        environment={
+            k: Template(v).substitute(cwd=os.getcwd()) for k, v in own.environment.items()
+        },
+    )
+    try:
+        outcome: dict[str, Any] = json.loads(done.stdout)
+    except ValueError as error:
+        raise EnvironmentMissing(
+            f"{' '.join(own.command)} in {root} ended with exit {done.returncode}: {done.stderr.strip()[-500:]}",
+            "run it by hand to see why",
+        ) from error
+    return outcome

@@ -1,0 +1,202 @@
+"""Write a bundle into an empty folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgepack import __version__
+from edgepack.artifact import ModelFile, TensorSpec, file_sha256
+from edgepack.bundle import loaders
+from edgepack.bundle.manifest import (
+    MANIFEST,
+    SCHEMA,
+    Build,
+    ChosenPrecision,
+    Expectation,
+    File,
+    GoldenCase,
+    GoldenInput,
+    Manifest,
+    Model,
+    Release,
+    RuntimeSpec,
+    SourceModel,
+    StageRecord,
+    Target,
+    Tensor,
+)
+from edgepack.passes.plan import Plan
+from edgepack.prove.engine import Tensors
+from edgepack.prove.parity import absolute_bound
+
+_TOOLS = ("numpy", "onnx", "onnxruntime", "tf2onnx", "tensorflow", "tensorflow-cpu", "keras")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Golden:
+    """The golden feeds, the source framework's answers, and where the feeds came from."""
+
+    feeds: Sequence[Tensors]
+    source: Sequence[Tensors]
+    origin: str
+
+
+def write_bundle(
+    folder: Path,
+    *,
+    plan: Plan,
+    release: Release,
+    source: SourceModel,
+    model: ModelFile,
+    shipped: Sequence[Tensors],
+    golden: Golden,
+    stages: Sequence[StageRecord],
+    log: str,
+) -> Manifest:
+    """Fill `folder` with the model, golden tensors, loader, README and log, and seal it with the manifest.
+
+    Args:
+        shipped: what `model` answers to the golden feeds on this machine.
+    """
+    writer = _Writer(folder)
+    runtime = plan.profile.runtime
+    model_path = f"model/{release.app}.{model.format.value}"
+    writer.copy(model.path, model_path, "model")
+    cases = tuple(
+        _case(writer, str(i), plan, golden.feeds[i], golden.source[i], shipped[i])
+        for i in range(len(golden.feeds))
+    )
+    values = loaders.template_values(
+        app=release.app,
+        target=plan.profile.name,
+        bundle=f"{release.app}-{plan.profile.name}",
+        precision=plan.precision,
+        model_path=model_path,
+        runtime=runtime,
+        inputs=model.inputs,
+        outputs=model.outputs,
+    )
+    for path in loaders.render(runtime.language, values, folder):
+        writer.add(path, "doc" if path.endswith(".md") else "loader")
+    writer.write("build.log", log.encode(), "log")
+    manifest = Manifest(
+        schema=SCHEMA,
+        critical=(),
+        release=release,
+        target=Target(name=plan.profile.name, requires=plan.profile.requires),
+        model=Model(
+            path=model_path,
+            format=model.format.value,
+            precision=plan.precision,
+            opset=model.opset,
+        ),
+        inputs=_tensors(model.inputs),
+        outputs=_tensors(model.outputs),
+        runtime=RuntimeSpec(
+            language=runtime.language,
+            package=runtime.package,
+            version=runtime.version,
+            min_version=runtime.min_version,
+            providers=runtime.providers,
+            session=runtime.session,
+        ),
+        golden=cases,
+        files=tuple(sorted(writer.files, key=lambda f: f.path)),
+        build=Build(
+            source=source,
+            precision=ChosenPrecision(
+                requested=plan.requested, chosen=plan.precision, because=plan.reason
+            ),
+            golden_from=golden.origin,
+            steps=tuple(stages),
+            tools=tool_versions(),
+        ),
+    )
+    (folder / MANIFEST).write_bytes(manifest.to_json())
+    return manifest
+
+
+def tool_versions() -> dict[str, str]:
+    """edgepack's version and those of the packages that made the bundle, where installed."""
+    versions = {"edgepack": __version__}
+    for name in _TOOLS:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+class _Writer:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.files: list[File] = []
+
+    def write(self, path: str, content: bytes, role: Any) -> None:
+        (self._folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (self._folder / path).write_bytes(content)
+        self.add(path, role)
+
+    def copy(self, source: Path, path: str, role: Any) -> None:
+        (self._folder / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, self._folder / path)
+        self.add(path, role)
+
+    def add(self, path: str, role: Any) -> None:
+        full = self._folder / path
+        self.files.append(
+            File(path=path, size=full.stat().st_size, sha256=file_sha256(full), role=role)
+        )
+
+
+def _case(
+    writer: _Writer, name: str, plan: Plan, feed: Tensors, source: Tensors, shipped: Tensors
+) -> GoldenCase:
+    inputs = []
+    for i, (key, x) in enumerate(feed.items()):
+        path = f"golden/{name}/input-{i}.bin"
+        writer.write(path, _raw(x), "golden")
+        inputs.append(GoldenInput(name=key, dtype=x.dtype.name, shape=x.shape, path=path))
+    expect = []
+    device, parity = plan.spec.device, plan.spec.parity
+    for i, (key, answer) in enumerate(shipped.items()):
+        near = absolute_bound(answer, device)
+        # The device may be as far from the shipped answer as `device` says, and that as far from the source's as `parity`.
+        far = near + absolute_bound(source[key], parity)
+        for origin, values, atol, rtol in (
+            ("shipped", answer, near, device.rtol),
+            ("source", source[key], far, device.rtol + parity.rtol),
+        ):
+            path = f"golden/{name}/{origin}-{i}.bin"
+            writer.write(path, _raw(values), "golden")
+            expect.append(
+                Expectation.model_validate(
+                    {
+                        "name": key,
+                        "from": origin,
+                        "dtype": values.dtype.name,
+                        "shape": values.shape,
+                        "path": path,
+                        "atol": atol,
+                        "rtol": rtol,
+                    }
+                )
+            )
+    return GoldenCase(name=name, inputs=tuple(inputs), expect=tuple(expect))
+
+
+def _raw(x: NDArray[Any]) -> bytes:
+    """Little-endian, row-major."""
+    return np.ascontiguousarray(x).astype(x.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def _tensors(specs: Sequence[TensorSpec]) -> tuple[Tensor, ...]:
+    return tuple(Tensor(name=s.name, dtype=s.dtype, shape=s.shape) for s in specs)

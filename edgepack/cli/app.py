@@ -1,0 +1,84 @@
+"""The `edgepack` command."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from edgepack.cli import build, convert, inspect, quickstart, run, targets, verify
+from edgepack.errors import EdgepackError
+
+_EPILOG = "Try it: edgepack quickstart. Then: edgepack build model.keras -t android -t web"
+
+app = typer.Typer(
+    name="edgepack",
+    help="From a trained model to device bundles that prove themselves.",
+    epilog=_EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+build.register(app)
+convert.register(app)
+run.register(app)
+verify.register(app)
+inspect.register(app)
+app.add_typer(targets.app, name="targets")
+quickstart.register(app)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from edgepack import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; the one place where errors become messages and exit codes."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = app(standalone_mode=False)
+    except EdgepackError as error:
+        code = _fail(error.kind, error.cause, error.fix, error.exit_code)
+    except typer.TyperException as error:
+        show = getattr(error, "show", None)  # usage errors know their command's usage line
+        if show is not None:
+            show()
+        code = _fail(
+            "usage", error.format_message(), "see --help", error.exit_code, shown=bool(show)
+        )
+    except (KeyboardInterrupt, typer.Abort):
+        code = _fail("interrupted", "interrupted", "nothing was written; run it again", 130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(kind: str, cause: str, fix: str, code: int, *, shown: bool = False) -> int:
+    """The error on stderr, and as JSON on stdout where that was asked for."""
+    if "--json" in sys.argv:
+        typer.echo(json.dumps({"error": {"kind": kind, "cause": cause, "fix": fix}}))
+    if not shown:
+        typer.echo(f"error: {cause}\nfix:   {fix}", err=True)
+    return code
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    """SIGTERM cleans up as Ctrl-C does."""
+    raise KeyboardInterrupt

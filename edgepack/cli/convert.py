@@ -1,0 +1,67 @@
+"""`edgepack convert`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgepack.cli.options import (
+    AtolOption,
+    BatchOption,
+    Json,
+    Overwrite,
+    RtolOption,
+    ShapeOption,
+    parse_batch,
+    parse_shapes,
+)
+
+_EPILOG = """Examples:
+
+edgepack convert model.keras -o model.onnx
+
+edgepack convert saved_model/ -o model.onnx --batch 1"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("convert", epilog=_EPILOG)(convert)
+
+
+def convert(
+    model: Annotated[
+        Path,
+        typer.Argument(help="A .keras, .h5/.hdf5, SavedModel folder or .onnx.", show_default=False),
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="The .onnx file to write.", show_default=False)
+    ],
+    shape: ShapeOption = None,
+    batch: BatchOption = None,
+    atol: AtolOption = None,
+    rtol: RtolOption = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Convert a model to ONNX with its own names, and prove that it answers the same."""
+    from edgepack.cli.live import live_progress
+    from edgepack.cli.show import convert_text, print_json
+    from edgepack.convert import convert as convert_model
+
+    with live_progress(quiet=json) as progress:
+        result = convert_model(
+            model,
+            output,
+            shapes=parse_shapes(shape),
+            batch=parse_batch(batch),
+            atol=atol,
+            rtol=rtol,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    if json:
+        print_json(result.as_json())
+    else:
+        convert_text(result)

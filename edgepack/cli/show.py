@@ -1,0 +1,158 @@
+"""Results as tables for people and JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from edgepack.build import BuildResult
+    from edgepack.bundle.verify import VerifyResult
+    from edgepack.convert import ConvertResult
+    from edgepack.quickstart import QuickstartResult
+    from edgepack.targets import TargetProfile
+
+
+def print_json(data: Any) -> None:
+    """One JSON document on stdout."""
+    print(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def size(size_bytes: int) -> str:
+    """Bytes for people: 873 KB."""
+    value, unit = float(size_bytes), "B"
+    for larger in ("KB", "MB", "GB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.0f} {unit}" if value >= 10 or unit == "B" else f"{value:.1f} {unit}"
+
+
+def build_table(results: Sequence[BuildResult]) -> None:
+    """What was built, how far each stage is from the source, and what to do next."""
+    console = Console()
+    table = Table(title="Bundles", title_justify="left")
+    for heading in ("target", "precision", "size before → after", "worst |a−b| a stage", "bundle"):
+        table.add_column(heading, overflow="fold")
+    for r in results:
+        worst = "\n".join(f"{stage} {distance:.1e}" for stage, distance in r.worst)
+        sizes = f"{size(r.size_before)} → {size(r.size_after)}"
+        table.add_row(r.target, r.precision, sizes, worst, str(r.bundle))
+    console.print(table)
+    for r in results:
+        console.print(f"[bold]{r.target}[/]: {r.precision}, because {r.because}.", highlight=False)
+        console.print(f"  next: {r.next}", highlight=False)
+    console.print(f"check any of them: edgepack verify {results[0].bundle}", highlight=False)
+
+
+def convert_text(result: ConvertResult) -> None:
+    """Where the file is, what its edges are, how far it is from the source."""
+    console = Console()
+    console.print(f"{result.path}: {size(result.model.size_bytes)}, opset {result.model.opset}")
+    for label, specs in (("input", result.model.inputs), ("output", result.model.outputs)):
+        for spec in specs:
+            console.print(f"  {label}  {spec}", highlight=False, markup=False)
+    for p in result.parity:
+        console.print(
+            f"  parity with {result.framework}: {p.output}: max |a−b| {p.max_abs:.2e}",
+            highlight=False,
+            markup=False,
+        )
+
+
+def verify_text(result: VerifyResult) -> None:
+    """Each golden comparison, and which loader made it."""
+    console = Console()
+    table = Table(title=f"{result.bundle}: {result.files} files as built", title_justify="left")
+    for heading in ("case", "output", "against", "max |a−b|", "allowed", ""):
+        table.add_column(heading)
+    for c in result.cases:
+        distance = "not finite" if c["max_abs"] is None else f"{c['max_abs']:.2e}"
+        allowed = f"{c['atol']:.1e} + {c['rtol']:.0e}·|b|"
+        verdict = "[green]ok[/]" if c["passed"] else "[red]MISS[/]"
+        table.add_row(c["case"], c["output"], c["from"], distance, allowed, verdict)
+    console.print(table)
+    why = f" ({result.why})" if result.why else ""
+    console.print(
+        f"golden run through the {result.loader} loader{why} on {result.report['provider']}",
+        highlight=False,
+        markup=False,
+    )
+    console.print("[green]verified[/]" if result.passed else "[red]NOT verified[/]")
+
+
+def inspect_text(data: dict[str, Any]) -> None:
+    """A model or bundle for people."""
+    console = Console()
+
+    def line(label: str, text: object) -> None:
+        console.print(f"{label:<11}{text}", highlight=False, markup=False)
+
+    if data["kind"] == "bundle":
+        release, model = data["release"], data["model"]
+        line("bundle", f"{release['app']} {release['version']} for {data['target']['name']}")
+        line("model", f"{model['path']}, {model['precision']}, opset {model['opset']}")
+        line("precision", data["precision"]["because"])
+        line("source", f"{data['source']['name']}, {data['source']['framework']}")
+        runtime = data["runtime"]
+        line(
+            "runtime",
+            f"{runtime['package']} {runtime['version']} (at least {runtime['min_version']})",
+        )
+        line("providers", ", ".join(p["name"] for p in runtime["providers"]))
+        line("size", ", ".join(f"{role} {size(n)}" for role, n in data["sizes"].items()))
+    else:
+        line("model", f"{data['format']}, {size(data['size'])}, {data['parameters']:,} parameters")
+        line("opened by", data["framework"])
+    for label in ("inputs", "outputs"):
+        for spec in data[label]:
+            shape = ", ".join(map(str, spec["shape"]))
+            line(label[:-1], f"{spec['name']}: {spec['dtype']} [{shape}]")
+    if data["kind"] == "bundle":
+        table = Table("step", "size", "worst |a−b|", "facts")
+        for step in data["steps"]:
+            distances = [p["max_abs"] for p in step["parity"]]
+            worst = "not finite" if None in distances else f"{max(distances):.1e}"
+            facts = ", ".join(f"{k} {v}" for k, v in step["facts"].items() if "sha256" not in k)
+            table.add_row(step["step"], size(step["size"]), worst, facts)
+        console.print(table)
+    else:
+        line("operators", ", ".join(f"{op} ×{n}" for op, n in data["operators"].items()))
+
+
+def targets_table(profiles: Sequence[TargetProfile]) -> None:
+    """All targets, a line each."""
+    table = Table("target", "what it is", "precisions", "providers in order")
+    for p in profiles:
+        providers = ", ".join(q.name.removesuffix("ExecutionProvider") for q in p.runtime.providers)
+        table.add_row(p.name, p.title, ", ".join(p.precisions), providers)
+    Console().print(table)
+
+
+def quickstart_table(result: QuickstartResult) -> None:
+    """Accuracy of each bundle, and what verified it."""
+    console = Console()
+    table = Table(
+        title=f"One model, {len(result.bundles)} devices, {result.digits} evaluation digits",
+        title_justify="left",
+    )
+    for heading in ("target", "precision", "accuracy", "size", "verified through", "bundle"):
+        table.add_column(heading, overflow="fold")
+    for b in result.bundles:
+        verdict = f"{b.verified.loader} loader" if b.verified.passed else "[red]NOT verified[/]"
+        table.add_row(
+            b.built.target,
+            b.built.precision,
+            f"{b.accuracy:.2%}",
+            f"{size(b.built.size_before)} → {size(b.built.size_after)}",
+            verdict,
+            str(b.built.bundle),
+        )
+    console.print(table)
+    console.print(
+        f"look inside one: edgepack inspect {result.bundles[0].built.bundle}", highlight=False
+    )

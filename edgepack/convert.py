@@ -1,0 +1,111 @@
+"""Any format in, ONNX out, proved equal: intake and shapes alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgepack.artifact import Dim, ModelFile
+from edgepack.intake.source import open_source
+from edgepack.passes.plan import ShapeRequest
+from edgepack.passes.shapes import Shapes
+from edgepack.passes.step import StepContext
+from edgepack.progress import Progress
+from edgepack.prove.engine import answer
+from edgepack.prove.golden import golden_feeds
+from edgepack.prove.parity import Parity, compare, require
+from edgepack.targets import Tolerance
+from edgepack.workspace import publish, refuse_existing, workspace
+
+#: Conversion alone is float32 arithmetic in another order.
+TOLERANCE = Tolerance(atol=1e-4, rtol=1e-3)
+_LANE = "convert"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertResult:
+    """The ONNX file and how far it is from the source framework."""
+
+    path: Path
+    model: ModelFile
+    framework: str
+    parity: tuple[Parity, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "path": str(self.path),
+            "size": self.model.size_bytes,
+            "opset": self.model.opset,
+            "framework": self.framework,
+            "inputs": [vars(s) for s in self.model.inputs],
+            "outputs": [vars(s) for s in self.model.outputs],
+            "parity": [p.as_json() for p in self.parity],
+        }
+
+
+def convert(
+    model: str | Path,
+    output: str | Path,
+    *,
+    shapes: Mapping[str, Sequence[Dim]] | None = None,
+    batch: int | str | None = None,
+    atol: float | None = None,
+    rtol: float | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> ConvertResult:
+    """Write `model` as ONNX to `output`, with the user's names and free dimensions where no size is given.
+
+    Raises:
+        EdgepackError: one of its kinds; ParityError where the ONNX model answers differently.
+    """
+    path, final = Path(model), Path(output)
+    progress = progress or Progress()
+    refuse_existing([final], overwrite=overwrite)
+    step = ShapeRequest(
+        shapes=tuple((k, tuple(v)) for k, v in (shapes or {}).items()), batch=batch
+    ).applied_to(Shapes(batch=None), static=False)
+    tolerance = Tolerance(
+        atol=TOLERANCE.atol if atol is None else atol, rtol=TOLERANCE.rtol if rtol is None else rtol
+    )
+    with workspace(final.parent) as folder:
+        progress.start(_LANE, 3)
+        progress.stage(_LANE, "open")
+        source = open_source(path, folder)
+        try:
+            specs = step.resolve(source.inputs)
+            # Where the file keeps a dimension free, the proof still needs a size.
+            feeds = golden_feeds(Shapes(batch=1).resolve(specs), None)
+            progress.stage(_LANE, "convert")
+            converted, _ = source.convert(folder / final.name)
+            progress.stage(_LANE, "compare")
+            context = StepContext(
+                folder=_made(folder / "shapes"), name=final.stem, calibration=None
+            )
+            result = step.run(converted, context).model
+            parity = compare(
+                source.answer(feeds), [answer(result.path, feed) for feed in feeds], tolerance
+            )
+            framework = source.framework
+        finally:
+            source.close()
+        require(parity, stage=_LANE, where=path.name, precision="fp32")
+        publish([(result.path, final)], aside=folder)
+    progress.finish(_LANE, framework)
+    moved = ModelFile(
+        path=final,
+        format=result.format,
+        inputs=result.inputs,
+        outputs=result.outputs,
+        opset=result.opset,
+    )
+    return ConvertResult(path=final, model=moved, framework=framework, parity=parity)
+
+
+def _made(folder: Path) -> Path:
+    os.mkdir(folder)
+    return folder

@@ -1,0 +1,98 @@
+"""Every error edgepack raises on purpose: what is wrong, and what to do about it.
+
+Anything else that reaches the user is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class EdgepackError(Exception):
+    """What went wrong (`cause`) and the remedy (`fix`).
+
+    Attributes:
+        cause: one sentence that names the file, key, tensor and value.
+        fix: what the user does next; an exact command where there is one.
+        kind: a stable word for scripts, shown by `--json`.
+        exit_code: what the command line exits with.
+    """
+
+    kind = "error"
+    exit_code = 1
+
+    def __init__(self, cause: str, fix: str) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return f"{self.cause}\n{self.fix}"
+
+
+class UsageError(EdgepackError):
+    """The request itself does not make sense: an option, a precision, a combination."""
+
+    kind = "usage"
+    exit_code = 2
+
+
+class ModelError(EdgepackError):
+    """The source model is missing, broken, of an unknown format, or cannot be converted."""
+
+    kind = "model"
+    exit_code = 3
+
+
+class ShapeError(EdgepackError):
+    """A shape is not what the model or the target can take."""
+
+    kind = "shape"
+    exit_code = 3
+
+
+class TargetError(EdgepackError):
+    """A target is unknown, or its profile is not valid."""
+
+    kind = "target"
+    exit_code = 4
+
+
+class DataError(EdgepackError):
+    """Calibration or input data are missing, misshapen or not finite."""
+
+    kind = "data"
+    exit_code = 5
+
+
+class ParityError(EdgepackError):
+    """A stage changed the model's answers by more than its precision allows."""
+
+    kind = "parity"
+    exit_code = 6
+
+
+class BundleError(EdgepackError):
+    """A bundle is missing, damaged, of a newer schema, or does not answer its golden tensors."""
+
+    kind = "bundle"
+    exit_code = 7
+
+
+class OutputError(EdgepackError):
+    """The output place cannot be written, or already holds something."""
+
+    kind = "output"
+    exit_code = 8
+
+
+class EnvironmentMissing(EdgepackError):
+    """A program or package that this work needs is not installed."""
+
+    kind = "environment"
+    exit_code = 9
+
+
+class StepError(EdgepackError):
+    """A step of the pipeline could not do its work on this model."""
+
+    kind = "step"
+    exit_code = 10

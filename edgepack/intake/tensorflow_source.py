@@ -1,0 +1,123 @@
+"""The parent's side of a model that TensorFlow must open: everything happens in a child process (worker.py)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgepack import onnxfile
+from edgepack.artifact import ModelFile, TensorSpec
+from edgepack.errors import EnvironmentMissing, ModelError
+from edgepack.intake.source import Answers
+from edgepack.proc import Worker, WorkerDied
+from edgepack.prove.engine import Tensors
+
+_ENVIRONMENT = {
+    # Set order decides the order of tf2onnx's nodes.
+    "PYTHONHASHSEED": "0",
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+    "CUDA_VISIBLE_DEVICES": "-1",
+    "TF_ENABLE_ONEDNN_OPTS": "0",
+    "KERAS_BACKEND": "tensorflow",
+    "ORT_DISABLE_TELEMETRY": "1",
+}
+
+
+class TensorFlowSource:
+    """A Keras or SavedModel file, opened by TensorFlow in a child process.
+
+    The constructor returns at once; TensorFlow's start-up runs beside the caller until `inputs` is first asked for.
+    """
+
+    def __init__(self, path: Path, form: str, folder: Path) -> None:
+        """Raises EnvironmentMissing: TensorFlow or tf2onnx is not installed."""
+        for package in ("tensorflow", "tf2onnx"):
+            if find_spec(package) is None:
+                raise EnvironmentMissing(
+                    f"{path.name} needs {package}, which is not installed",
+                    "pip install 'edgepack[tensorflow]' (or, beside a TensorFlow of your own: 'edgepack[tf2onnx]')",
+                )
+        self.format = form
+        self._path = path
+        self._folder = folder
+        self._opened: dict[str, Any] | None = None
+        self._worker = Worker(
+            [sys.executable, "-m", "edgepack.intake.worker"],
+            log_path=folder / "tensorflow.log",
+            environment=_ENVIRONMENT,
+        )
+        self._send({"do": "open", "path": str(path), "format": form})
+
+    @property
+    def framework(self) -> str:
+        return str(self._open()["framework"])
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        return _specs(self._open()["inputs"])
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        return _specs(self._open()["outputs"])
+
+    def convert(self, path: Path) -> tuple[ModelFile, tuple[str, ...]]:
+        self._open()
+        self._send({"do": "convert", "to": str(path)})
+        reply = self._receive()
+        import onnx
+
+        return onnxfile.wrap(onnx.load(path), path), tuple(reply["log"])
+
+    def answer(self, feeds: Sequence[Tensors]) -> Answers:
+        self._open()
+        answers: Answers = []
+        for i, feed in enumerate(feeds):
+            to, back = self._folder / f"feed-{i}.npz", self._folder / f"answer-{i}.npz"
+            np.savez(to, *[feed[s.name] for s in self.inputs])
+            self._send({"do": "answer", "from": str(to), "to": str(back)})
+            self._receive()
+            with np.load(back) as loaded:
+                values = [loaded[f"arr_{k}"] for k in range(len(self.outputs))]
+            answers.append({s.name: v for s, v in zip(self.outputs, values, strict=True)})
+        return answers
+
+    def close(self) -> None:
+        self._worker.close()
+
+    def _open(self) -> dict[str, Any]:
+        if self._opened is None:
+            self._opened = self._receive()
+        return self._opened
+
+    def _send(self, request: dict[str, Any]) -> None:
+        try:
+            self._worker.send(request)
+        except WorkerDied as death:
+            raise self._crash(death) from None
+
+    def _receive(self) -> dict[str, Any]:
+        try:
+            reply = self._worker.receive()
+        except WorkerDied as death:
+            raise self._crash(death) from None
+        if "error" in reply:
+            raise ModelError(reply["error"]["cause"], reply["error"]["fix"])
+        return reply
+
+    def _crash(self, death: WorkerDied) -> ModelError:
+        how = f"signal {-death.returncode}" if death.returncode < 0 else f"exit {death.returncode}"
+        return ModelError(
+            f"{self._path.name}: TensorFlow's process ended with {how}; its last words:\n{death.log.strip()}",
+            "signal 9 is often too little memory; otherwise the words above say why",
+        )
+
+
+def _specs(data: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec(name=d["name"], dtype=d["dtype"], shape=tuple(d["shape"])) for d in data
+    )

@@ -1,0 +1,126 @@
+"""Static INT8 with QuantizeLinear/DequantizeLinear pairs, by the target's recipe."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import onnx
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from edgepack import onnxfile
+from edgepack.artifact import Format, ModelFile
+from edgepack.errors import StepError, UsageError
+from edgepack.passes.step import StepContext, StepResult
+
+_TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Int8:
+    """onnxruntime's static quantization, ranges from the calibration data (MinMax).
+
+    Attributes:
+        activations, weights: the integer type of each.
+        symmetric: zero points of activations are 0 (weights of type int8 always are). TensorRT takes nothing else.
+        per_channel: one scale per output channel of a weight instead of one per tensor.
+        quantize_bias: store biases as int32; TensorRT refuses the DequantizeLinear that comes with it
+            (onnxruntime#14229, TensorRT#2774).
+        weight_pairs: keep weights in float with a Q/DQ pair, as TensorRT's explicit quantization wants them.
+        dedicated_pairs: a Q/DQ pair of its own for each consumer of a tensor.
+        float_operators: operator types left in float.
+        float_outputs: operator types whose outputs are not quantized.
+    """
+
+    name: ClassVar[str] = "int8"
+    accepts: ClassVar[Format] = Format.ONNX
+    produces: ClassVar[Format] = Format.ONNX
+    precision: ClassVar[str | None] = "int8"
+    needs_calibration: ClassVar[bool] = True
+
+    activations: Literal["int8", "uint8"] = "int8"
+    weights: Literal["int8", "uint8"] = "int8"
+    symmetric: bool = False
+    per_channel: bool = True
+    quantize_bias: bool = True
+    weight_pairs: bool = False
+    dedicated_pairs: bool = False
+    float_operators: tuple[str, ...] = ("Softmax",)
+    float_outputs: tuple[str, ...] = ()
+
+    def run(self, model: ModelFile, context: StepContext) -> StepResult:
+        if context.calibration is None:
+            raise UsageError("int8 needs calibration data", "give --calibration FILE.npz")
+        prepared = context.folder / f"{context.name}.prepared.onnx"
+        path = context.folder / f"{context.name}.onnx"
+        root_level = logging.getLogger().level
+        try:
+            # The quantizer advises, on the root logger, what was just done; and logs each node it leaves alone.
+            logging.getLogger().setLevel(logging.ERROR)
+            quant_pre_process(model.path, prepared, skip_optimization=True, auto_merge=True)
+            quantize_static(
+                prepared,
+                path,
+                _Reader(context.calibration.feeds(model.inputs)),
+                quant_format=QuantFormat.QDQ,
+                per_channel=self.per_channel,
+                activation_type=_TYPES[self.activations],
+                weight_type=_TYPES[self.weights],
+                calibrate_method=CalibrationMethod.MinMax,
+                op_types_to_quantize=self._operators(prepared),
+                extra_options={
+                    "ActivationSymmetric": self.symmetric,
+                    "WeightSymmetric": self.weights == "int8",
+                    "QuantizeBias": self.quantize_bias,
+                    "AddQDQPairToWeight": self.weight_pairs,
+                    "DedicatedQDQPair": self.dedicated_pairs,
+                    "OpTypesToExcludeOutputQuantization": list(self.float_outputs),
+                },
+            )
+        except (ValueError, RuntimeError, TypeError, AssertionError) as error:
+            raise StepError(
+                f"onnxruntime's quantizer cannot take this graph: {error}",
+                "use --precision fp16 or fp32 for this target",
+            ) from error
+        finally:
+            logging.getLogger().setLevel(root_level)
+        proto = onnx.load(path)
+        counts = Counter(n.op_type for n in proto.graph.node)
+        onnxfile.trim(proto)
+        facts = {
+            "calibration_samples": len(context.calibration),
+            "calibration_sha256": context.calibration.digest,
+            "quantize_nodes": counts["QuantizeLinear"],
+            "dequantize_nodes": counts["DequantizeLinear"],
+        }
+        if not counts["DequantizeLinear"]:
+            raise StepError(
+                "no operator of this model can be quantized", "use --precision fp16 or fp32"
+            )
+        return StepResult(model=onnxfile.save(proto, path), changed=True, facts=facts)
+
+    def _operators(self, path: Any) -> list[str]:
+        """The graph's operator types that onnxruntime can quantize, less those to be left in float."""
+        from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+
+        legal = set(QDQRegistry) | set(QLinearOpsRegistry)
+        present = {n.op_type for n in onnx.load(path, load_external_data=False).graph.node}
+        return sorted((present & legal) - set(self.float_operators))
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc]
+    def __init__(self, feeds: Iterator[dict[str, Any]]) -> None:
+        self._feeds = feeds
+
+    def get_next(self) -> dict[str, Any] | None:
+        return next(self._feeds, None)

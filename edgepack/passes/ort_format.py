@@ -1,0 +1,72 @@
+"""ONNX → ORT format, what ONNX Runtime's mobile and web packages load fastest and minimal builds load at all."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import onnxruntime
+from onnxruntime.tools.convert_onnx_models_to_ort import (
+    OptimizationStyle,
+    convert_onnx_models_to_ort,
+)
+
+from edgepack.artifact import Format, ModelFile
+from edgepack.errors import StepError
+from edgepack.passes.step import StepContext, StepResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrtFormat:
+    """onnxruntime's own converter.
+
+    Attributes:
+        style: "fixed" bakes the optimizations in (right for the CPU and wasm); "runtime" keeps the graph for providers that
+            take parts of it (NNAPI, CoreML, XNNPACK, WebGPU) and saves the optimizations beside it.
+    Always for the platform "arm": "amd64" bakes in NCHWc operators that only this machine's CPU kind has, and turns int8 into uint8.
+
+    Source: onnxruntime documentation, "ORT model format"; `--target_platform` in its converter's help.
+    """
+
+    name: ClassVar[str] = "ort_format"
+    accepts: ClassVar[Format] = Format.ONNX
+    produces: ClassVar[Format] = Format.ORT
+    precision: ClassVar[str | None] = None
+    needs_calibration: ClassVar[bool] = False
+
+    style: Literal["fixed", "runtime"] = "fixed"
+
+    def run(self, model: ModelFile, context: StepContext) -> StepResult:
+        printed = io.StringIO()
+        logger = logging.getLogger("ort_format_model.utils")
+        level = logger.level
+        logger.setLevel(logging.ERROR)
+        try:
+            with contextlib.redirect_stdout(printed):
+                convert_onnx_models_to_ort(
+                    model.path,
+                    output_dir=context.folder,
+                    optimization_styles=[OptimizationStyle[self.style.capitalize()]],
+                    target_platform="arm",
+                )
+        except Exception as error:
+            raise StepError(
+                f"onnxruntime's ORT converter cannot take this graph: {error}\n{printed.getvalue()}",
+                "the message names the node",
+            ) from error
+        finally:
+            logger.setLevel(level)
+        made = next(context.folder.glob("*.ort"))
+        path = made.rename(context.folder / f"{context.name}.ort")
+        result = ModelFile(
+            path=path,
+            format=Format.ORT,
+            inputs=model.inputs,
+            outputs=model.outputs,
+            opset=model.opset,
+        )
+        facts = {"converter": onnxruntime.__version__, "style": self.style}
+        return StepResult(model=result, changed=True, facts=facts)

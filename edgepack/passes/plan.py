@@ -1,0 +1,129 @@
+"""The steps one target needs, checked before any work starts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgepack.artifact import Dim, Format
+from edgepack.errors import UsageError
+from edgepack.passes.registry import make_step
+from edgepack.passes.shapes import Shapes
+from edgepack.passes.step import Step
+from edgepack.targets import Precision, PrecisionSpec, TargetProfile, Tolerance
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapeRequest:
+    """What the user said of shapes: `--shape` by input, and `--batch` (None: the profile's; "free": leave it open)."""
+
+    shapes: tuple[tuple[str, tuple[Dim, ...]], ...] = ()
+    batch: int | str | None = None
+
+    def applied_to(self, step: Shapes, *, static: bool) -> Shapes:
+        """The profile's shapes step with the user's wishes in it."""
+        batch = step.batch
+        if self.batch is not None:
+            batch = self.batch if isinstance(self.batch, int) else None
+        return dataclasses.replace(step, batch=batch, fixed=self.shapes, static=static)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What will be done for one target, and how far each stage may be off.
+
+    Attributes:
+        reason: why this precision.
+    """
+
+    profile: TargetProfile
+    precision: Precision
+    requested: str
+    reason: str
+    steps: tuple[Step, ...]
+    spec: PrecisionSpec
+    base: Tolerance
+
+    @property
+    def shapes(self) -> Shapes:
+        """The plan's shapes step (a profile without one leaves shapes as they are)."""
+        return next((s for s in self.steps if isinstance(s, Shapes)), Shapes(batch=None))
+
+
+def make_plan(
+    profile: TargetProfile,
+    *,
+    requested: str,
+    calibrated: bool,
+    shapes: ShapeRequest,
+    atol: float | None,
+    rtol: float | None,
+) -> Plan:
+    """Choose the precision and lay out the steps.
+
+    Args:
+        requested: "auto" or a precision.
+        atol, rtol: replace the profile's parity tolerance in every stage.
+
+    Raises:
+        UsageError: the precision is not legal on this target, or needs calibration data that were not given.
+    """
+    precision, reason = _choose(profile, requested, calibrated)
+    spec = profile.precisions[precision]
+    steps = tuple(make_step(s.name, s.options) for s in (*profile.steps, *spec.steps))
+    if not calibrated and any(s.needs_calibration for s in steps):
+        raise UsageError(
+            f"{profile.name}: {precision} needs calibration data, and none were given",
+            "give --calibration FILE.npz with some 100 real inputs, or use --precision fp16 or fp32",
+        )
+    steps = tuple(
+        shapes.applied_to(s, static=profile.static_shapes) if isinstance(s, Shapes) else s
+        for s in steps
+    )
+    base = profile.precisions["fp32"] if "fp32" in profile.precisions else spec
+    return Plan(
+        profile=profile,
+        precision=precision,
+        requested=requested,
+        reason=reason,
+        steps=steps,
+        spec=spec.model_copy(update={"parity": _override(spec.parity, atol, rtol)}),
+        base=_override(base.parity, atol, rtol),
+    )
+
+
+def check_chain(steps: Sequence[Step], precision: str) -> None:
+    """Raises ValueError: a step does not take what the one before it gives, or the steps do not end in `precision`."""
+    form, reached = Format.ONNX, "fp32"
+    for step in steps:
+        if step.accepts != form:
+            raise ValueError(f"{step.name} takes {step.accepts.value}, but gets {form.value}")
+        form = step.produces
+        reached = step.precision or reached
+    if reached != precision:
+        raise ValueError(f"the steps end in {reached}")
+
+
+def _choose(profile: TargetProfile, requested: str, calibrated: bool) -> tuple[Precision, str]:
+    if requested == "auto":
+        choice = profile.auto.calibrated if calibrated else profile.auto.uncalibrated
+        return choice.precision, choice.because
+    for precision in profile.precisions:
+        if precision == requested:
+            return precision, "asked for with --precision"
+    raise UsageError(
+        f"{profile.name}: precision {requested!r} is not legal there",
+        f"use one of: auto, {', '.join(profile.precisions)}",
+    )
+
+
+def _override(tolerance: Tolerance, atol: float | None, rtol: float | None) -> Tolerance:
+    changes: dict[str, float] = {}
+    if atol is not None:
+        changes["atol"] = atol
+    if rtol is not None:
+        changes["rtol"] = rtol
+    if changes:
+        changes |= {"range": 0.0, "cosine": -1.0}
+    return tolerance.model_copy(update=changes)

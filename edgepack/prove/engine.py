@@ -1,0 +1,68 @@
+"""onnxruntime on the build machine: the engine every stage is proved with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgepack.errors import StepError
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+Tensors = Mapping[str, NDArray[Any]]
+
+
+def open_session(path: Path, *, optimize: bool = True, save_to: Path | None = None) -> Any:
+    """An onnxruntime session on the CPU.
+
+    Args:
+        optimize: run all graph optimizations; otherwise none.
+        save_to: run only those that keep standard operators ("basic"), and write that graph here.
+
+    Raises:
+        StepError: onnxruntime refuses the model; its own words are in the error.
+    """
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    level = ort.GraphOptimizationLevel
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
+    if save_to is not None:
+        options.graph_optimization_level = level.ORT_ENABLE_BASIC
+        options.optimized_model_filepath = str(save_to)
+    # A fixed order of sums: the same model gives the same golden tensors on the same machine.
+    options.use_deterministic_compute = True
+    # x86 without VNNI overflows in U8S8 products: prove the graph, not that kernel. (kOrtSessionOptionsAvx2PrecisionMode)
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise StepError(
+            f"onnxruntime {ort.__version__} cannot open {path.name}: {error}",
+            "the graph is not legal ONNX for this runtime; the message names the node",
+        ) from error
+
+
+def answer(path: Path, feeds: Tensors, *, optimize: bool = True) -> dict[str, NDArray[Any]]:
+    """The model's outputs by name for one set of inputs.
+
+    Raises:
+        StepError: onnxruntime cannot open or run it.
+    """
+    session = open_session(path, optimize=optimize)
+    names = [o.name for o in session.get_outputs()]
+    try:
+        values = session.run(names, dict(feeds))
+    except Exception as error:
+        shapes = ", ".join(f"{k} {v.dtype} {list(v.shape)}" for k, v in feeds.items())
+        raise StepError(
+            f"onnxruntime cannot run {path.name} on {shapes}: {error}",
+            "check the shapes (--shape, --batch); the message names the node",
+        ) from error
+    return {n: np.ascontiguousarray(v) for n, v in zip(names, values, strict=True)}

@@ -1,0 +1,152 @@
+"""How far are two models' answers apart, and is that allowed?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgepack.errors import ParityError
+from edgepack.prove.engine import Tensors
+from edgepack.targets import Tolerance
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """One output after one stage against the source framework, worst over all golden cases.
+
+    Attributes:
+        max_abs: L∞ distance; infinite where one side is not finite or the shapes differ.
+        mse: mean squared error.
+        cosine: similarity of the flattened outputs, −1 to 1.
+        allowed_abs: atol + range·max|b|, the absolute part of the bound.
+        rtol: the relative part, times |b|.
+        passed: every element lies within the bound, and the cosine is high enough.
+    """
+
+    output: str
+    max_abs: float
+    mse: float
+    cosine: float
+    allowed_abs: float
+    rtol: float
+    passed: bool
+    why: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data; a distance that is not finite becomes null, since JSON has no infinity."""
+        data = asdict(self)
+        return {
+            k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in data.items()
+        }
+
+
+def absolute_bound(expected: NDArray[Any], tolerance: Tolerance) -> float:
+    """atol + range · the largest finite magnitude of `expected`."""
+    finite = np.abs(_float(expected))[np.isfinite(_float(expected))]
+    return tolerance.atol + tolerance.range * float(finite.max(initial=0.0))
+
+
+def compare(
+    source: Sequence[Tensors], answers: Sequence[Tensors], tolerance: Tolerance
+) -> tuple[Parity, ...]:
+    """One verdict an output, over all cases.
+
+    Args:
+        source: the source framework's outputs by name, one mapping a case.
+        answers: the stage's outputs for the same inputs.
+
+    Source: the bound is numpy.allclose's, plus a share of the output's range for quantized stages.
+    """
+    return tuple(
+        _worst(
+            [
+                _one(name, s[name], a.get(name), tolerance)
+                for s, a in zip(source, answers, strict=True)
+            ]
+        )
+        for name in source[0]
+    )
+
+
+def require(parities: Sequence[Parity], *, stage: str, where: str, precision: str) -> None:
+    """Raises ParityError: an output is out of bounds; names stage, output, distance and bound."""
+    for p in parities:
+        if not p.passed:
+            fix = "allow more with --atol/--rtol if your use of the model can bear it, or use another --precision"
+            if precision == "int8":
+                fix = "give more representative --calibration data, use --precision fp16 or fp32, or allow more with --atol/--rtol"
+            raise ParityError(
+                f"{where}: stage {stage} changed output {p.output!r}: {p.why}; "
+                f"max |a−b| {p.max_abs:.3g}, allowed {p.allowed_abs:.3g} + {p.rtol:.3g}·|b|, cosine {p.cosine:.6f}",
+                fix,
+            )
+
+
+def _one(name: str, b: NDArray[Any], a: NDArray[Any] | None, tolerance: Tolerance) -> Parity:
+    bound = absolute_bound(b, tolerance)
+
+    def verdict(max_abs: float, mse: float, cosine: float, why: str) -> Parity:
+        return Parity(
+            output=name,
+            max_abs=max_abs,
+            mse=mse,
+            cosine=cosine,
+            allowed_abs=bound,
+            rtol=tolerance.rtol,
+            passed=not why,
+            why=why,
+        )
+
+    if a is None:
+        return verdict(math.inf, math.inf, -1.0, "the output is gone")
+    if a.shape != b.shape:
+        return verdict(math.inf, math.inf, -1.0, f"shape {list(a.shape)} became of {list(b.shape)}")
+    x, y = _float(a), _float(b)
+    same = (x == y) | (np.isnan(x) & np.isnan(y))
+    with np.errstate(invalid="ignore", over="ignore"):
+        distance = np.where(same, 0.0, np.abs(x - y))
+    distance = np.where(np.isnan(distance), math.inf, distance)
+    limit = bound + tolerance.rtol * np.abs(np.nan_to_num(y))
+    max_abs = float(distance.max(initial=0.0))
+    mse = float(np.mean(distance**2)) if distance.size else 0.0
+    cosine = _cosine(x, y)
+    why = ""
+    if not (distance <= limit).all():
+        at = np.unravel_index(int(np.argmax(distance - limit)), distance.shape)
+        index = [int(i) for i in at]
+        why = f"at {index} {float(x[at]):.6g} came for {float(y[at]):.6g}"
+    elif cosine < tolerance.cosine:
+        why = f"cosine is below {tolerance.cosine}"
+    return verdict(max_abs, mse, cosine, why)
+
+
+def _worst(cases: Sequence[Parity]) -> Parity:
+    failed = [p for p in cases if not p.passed]
+    base = max(failed or cases, key=lambda p: p.max_abs)
+    return Parity(
+        output=base.output,
+        max_abs=max(p.max_abs for p in cases),
+        mse=max(p.mse for p in cases),
+        cosine=min(p.cosine for p in cases),
+        allowed_abs=min(p.allowed_abs for p in cases),
+        rtol=base.rtol,
+        passed=not failed,
+        why=base.why,
+    )
+
+
+def _float(x: NDArray[Any]) -> NDArray[np.float64]:
+    return np.asarray(x).astype(np.float64)
+
+
+def _cosine(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    a, b = np.nan_to_num(x).ravel(), np.nan_to_num(y).ravel()
+    norms = float(np.linalg.norm(a) * np.linalg.norm(b))
+    if norms == 0.0:
+        return 1.0 if not a.any() and not b.any() else 0.0
+    return float(np.clip(a @ b / norms, -1.0, 1.0))

@@ -1,0 +1,106 @@
+"""Run a target's steps, each proved on the golden inputs; what several targets share runs once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgepack.artifact import ModelFile
+from edgepack.bundle.manifest import StageRecord
+from edgepack.passes.plan import Plan
+from edgepack.passes.step import Step, StepContext, StepResult, options_of
+from edgepack.progress import Progress
+from edgepack.prove.calibration import Calibration
+from edgepack.prove.engine import Tensors, answer
+from edgepack.prove.parity import Parity, compare, require
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A step that was run for a target and what came of it."""
+
+    name: str
+    result: StepResult
+    answers: Sequence[Tensors]
+    parity: tuple[Parity, ...]
+    record: StageRecord
+
+
+class StageRunner:
+    """Runs steps on models and remembers: an equal step on an equal model runs once in a build."""
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        feeds: Sequence[Tensors],
+        source: Sequence[Tensors],
+        calibration: Calibration | None,
+    ) -> None:
+        """Args:
+        folder: where results lie; it grows one folder a stage.
+        name: file name, without suffix, of the models.
+        source: what the source framework answers to `feeds`.
+        """
+        self._folder = folder
+        self._name = name
+        self._feeds = feeds
+        self._source = source
+        self._calibration = calibration
+        self._results: dict[tuple[str, Step], StepResult] = {}
+        self._answers: dict[str, list[Tensors]] = {}
+
+    def run(self, plan: Plan, converted: ModelFile, progress: Progress) -> list[Stage]:
+        """All stages of a plan, the conversion first.
+
+        Raises:
+            ParityError: a stage is further from the source framework than its precision allows.
+            StepError, ShapeError: a step cannot be done.
+        """
+        lane = plan.profile.name
+        tolerance, precision = plan.base, "fp32"
+        start = StepResult(model=converted, changed=True, facts={"opset": converted.opset})
+        stages = [self._prove(plan, "convert", {}, start, tolerance, precision)]
+        model = converted
+        for step in plan.steps:
+            progress.stage(lane, step.name)
+            if step.precision is not None:
+                tolerance, precision = plan.spec.parity, step.precision
+            result = self._apply(step, model)
+            stages.append(
+                self._prove(plan, step.name, options_of(step), result, tolerance, precision)
+            )
+            model = result.model
+        return stages
+
+    def _apply(self, step: Step, model: ModelFile) -> StepResult:
+        key = (model.sha256, step)
+        if key not in self._results:
+            folder = self._folder / f"{len(self._results):02d}-{step.name}"
+            folder.mkdir()
+            context = StepContext(folder=folder, name=self._name, calibration=self._calibration)
+            self._results[key] = step.run(model, context)
+        return self._results[key]
+
+    def _answer(self, model: ModelFile) -> list[Tensors]:
+        if model.sha256 not in self._answers:
+            self._answers[model.sha256] = [answer(model.path, feed) for feed in self._feeds]
+        return self._answers[model.sha256]
+
+    def _prove(  # type: ignore[no-untyped-def]
+        self, plan: Plan, name: str, options, result: StepResult, tolerance, precision: str
+    ) -> Stage:
+        answers = self._answer(result.model)
+        parity = compare(self._source, answers, tolerance)
+        require(parity, stage=name, where=plan.profile.name, precision=precision)
+        record = StageRecord(
+            step=name,
+            options=options,
+            changed=result.changed,
+            facts=dict(result.facts),
+            sha256=result.model.sha256,
+            size=result.model.size_bytes,
+            parity=tuple(p.as_json() for p in parity),
+        )
+        return Stage(name=name, result=result, answers=answers, parity=parity, record=record)

@@ -1,0 +1,300 @@
+"""A target profile: YAML in, `TargetProfile` out. A target is data; no target's name appears in Python."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from edgepack.errors import TargetError
+from edgepack.resources import RUNTIME, TARGETS
+from edgepack.yamlfile import YamlFile, explain
+
+Precision = Literal["fp32", "fp16", "int8"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+
+_STRICT = ConfigDict(extra="forbid", frozen=True)
+#: Keys that say what a file is, not what a device needs: they are not inherited.
+_NOT_INHERITED = ("extends", "abstract", "title")
+
+
+class Tolerance(BaseModel):
+    """How far an answer may be off: |a − b| ≤ atol + rtol·|b| + range·max|b|, and cosine(a, b) ≥ cosine.
+
+    `range` is a share of the output's largest magnitude, for stages whose error is set by a tensor's range (quantization).
+    """
+
+    model_config = _STRICT
+    atol: float = Field(ge=0)
+    rtol: float = Field(ge=0)
+    range: float = Field(default=0.0, ge=0)
+    cosine: float = Field(default=-1.0, ge=-1, le=1)
+
+
+class StepSpec(BaseModel):
+    """A step's name and options as the profile has them; checked against the step itself when the plan is made."""
+
+    model_config = _STRICT
+    name: str
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class PrecisionSpec(BaseModel):
+    """One legal precision.
+
+    Attributes:
+        steps: what comes after the profile's own steps.
+        parity: how far each stage may be from the source framework on the build machine.
+        device: how far the device may be from the shipped model's answers on the build machine.
+    """
+
+    model_config = _STRICT
+    steps: tuple[StepSpec, ...] = ()
+    parity: Tolerance
+    device: Tolerance
+
+    _steps = field_validator("steps", mode="before")(lambda value: _step_specs(value))
+
+
+class Choice(BaseModel):
+    """What `--precision auto` picks, and why."""
+
+    model_config = _STRICT
+    precision: Precision
+    because: str
+
+
+class Auto(BaseModel):
+    """The choice with and without calibration data."""
+
+    model_config = _STRICT
+    calibrated: Choice
+    uncalibrated: Choice
+
+
+class Provider(BaseModel):
+    """An execution provider by ONNX Runtime's own name, with its options (values are strings)."""
+
+    model_config = _STRICT
+    name: str = Field(pattern=r"^[A-Za-z]+ExecutionProvider$")
+    options: dict[str, str] = Field(default_factory=dict)
+
+
+class SessionSettings(BaseModel):
+    """Session options the loader sets. `intra_op_num_threads` 0: the runtime's default."""
+
+    model_config = _STRICT
+    graph_optimization_level: Literal["disabled", "basic", "extended", "all"] = "all"
+    intra_op_num_threads: int = Field(default=0, ge=0)
+    config: dict[str, str] = Field(default_factory=dict)
+
+
+class Runtime(BaseModel):
+    """The runtime on the device: which loader, which package, which version, which providers in which order."""
+
+    model_config = _STRICT
+    language: str
+    package: str
+    version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
+    min_version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
+    providers: tuple[Provider, ...] = Field(min_length=1)
+    session: SessionSettings = Field(default_factory=SessionSettings)
+
+    @field_validator("language")
+    @classmethod
+    def _has_loader(cls, value: str) -> str:
+        languages = sorted(p.parent.name for p in RUNTIME.glob("*/runtime.yaml"))
+        if value not in languages:
+            raise ValueError(f"no loader in this language (one of {', '.join(languages)})")
+        return value
+
+
+class TargetProfile(BaseModel):
+    """One device family: what its graphs must look like and what runs them.
+
+    Attributes:
+        title: one line for people.
+        static_shapes: the device takes no free dimension at all.
+        requires: what the device must be, as version ranges by name; checked when a bundle is put on a board.
+        steps: the steps every precision shares, in order.
+    """
+
+    model_config = _STRICT
+    name: str
+    title: str
+    runtime: Runtime
+    static_shapes: bool
+    requires: dict[str, str] = Field(default_factory=dict)
+    steps: tuple[StepSpec, ...]
+    precisions: dict[Precision, PrecisionSpec]
+    auto: Auto
+    next: str = Field(description="what the user does with the bundle, one line")
+
+    _steps = field_validator("steps", mode="before")(lambda value: _step_specs(value))
+
+    def as_yaml_data(self) -> dict[str, Any]:
+        """Plain data in the form of a profile file: loading it gives this profile again."""
+        data = self.model_dump(mode="json")
+        for holder in (data, *data["precisions"].values()):
+            holder["steps"] = [
+                {s["name"]: s["options"]} if s["options"] else s["name"] for s in holder["steps"]
+            ]
+        return data
+
+    @pydantic.model_validator(mode="after")
+    def _auto_is_legal(self) -> TargetProfile:
+        for choice in (self.auto.calibrated, self.auto.uncalibrated):
+            if choice.precision not in self.precisions:
+                raise ValueError(f"auto picks {choice.precision}, which precisions does not list")
+        return self
+
+
+def list_targets(folder: Path = TARGETS) -> tuple[TargetProfile, ...]:
+    """Every profile in `folder` that is not abstract, by name."""
+    return tuple(
+        load_file(path) for path in sorted(folder.glob("*.yaml")) if not _is_abstract(path)
+    )
+
+
+def load_target(name: str) -> TargetProfile:
+    """The profile called `name`, or the one in the file `name` if that ends in .yaml.
+
+    Raises:
+        TargetError: there is none (the nearest names are given), or it is not valid.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return load_file(Path(name))
+    path = TARGETS / f"{name}.yaml"
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name) or not path.is_file():
+        known = [p.stem for p in sorted(TARGETS.glob("*.yaml")) if not _is_abstract(p)]
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise TargetError(f"there is no target {name!r}", f"{hint}targets: {', '.join(known)}")
+    return load_file(path)
+
+
+def load_file(path: Path) -> TargetProfile:
+    """The profile in a YAML file, with what it `extends` merged in.
+
+    Mappings are merged key by key; lists and scalars are replaced.
+
+    Raises:
+        TargetError: names file, line and key, with the nearest legal key.
+    """
+    file = YamlFile(path)
+    data = _inherit(file, seen=())
+    data.setdefault("name", path.stem)
+    try:
+        profile = TargetProfile.model_validate(data)
+    except pydantic.ValidationError as error:
+        raise explain(error, _owner(file, error), _known_keys()) from error
+    _check_steps(profile, file)
+    return profile
+
+
+def _inherit(file: YamlFile, seen: tuple[Path, ...]) -> dict[str, Any]:
+    data = dict(file.data)
+    parent = data.get("extends")
+    own = {k: v for k, v in data.items() if k not in ("extends", "abstract")}
+    if parent is None:
+        return own
+    path = file.path.parent / f"{parent}.yaml"
+    if not path.is_file():
+        path = TARGETS / f"{parent}.yaml"
+    if not path.is_file():
+        raise TargetError(
+            f"{file.place(('extends',))}: extends {parent!r}, which is no profile",
+            f"name a file in {file.path.parent} or one of edgepack's own",
+        )
+    if path in seen:
+        raise TargetError(
+            f"{file.place(('extends',))}: extends itself through {parent}", "break the circle"
+        )
+    base = _inherit(YamlFile(path), (*seen, path))
+    base = {k: v for k, v in base.items() if k not in _NOT_INHERITED}
+    return _merge(base, own)
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in over.items():
+        if isinstance(value, dict) and isinstance(result.get(key), dict):
+            result[key] = _merge(result[key], value)
+        else:
+            result[key] = value
+    return result
+
+
+def _owner(file: YamlFile, error: pydantic.ValidationError) -> YamlFile:
+    """The file in the chain of `extends` in which the first faulty key stands; else `file`."""
+    key = tuple(error.errors()[0]["loc"])
+    while True:
+        data: Any = file.data
+        for part in key:
+            inside = isinstance(data, dict) and part in data
+            inside = inside or (isinstance(data, list) and isinstance(part, int))
+            if not inside:
+                break
+            data = data[part]
+        else:
+            return file
+        parent = file.data.get("extends")
+        if parent is None:
+            return file
+        path = file.path.parent / f"{parent}.yaml"
+        file = YamlFile(path if path.is_file() else TARGETS / f"{parent}.yaml")
+
+
+def _step_specs(value: Any) -> Any:
+    """`- name` or `- name: {options}` → StepSpec data."""
+    if not isinstance(value, list):
+        raise ValueError("must be a list of steps")
+    specs: list[dict[str, Any]] = []
+    for item in value:
+        if isinstance(item, str):
+            specs.append({"name": item})
+        elif isinstance(item, dict) and len(item) == 1:
+            name, options = next(iter(item.items()))
+            specs.append({"name": name, "options": options or {}})
+        else:
+            raise ValueError(f"{item!r} is not `step` or `step: {{options}}`")
+    return specs
+
+
+def _check_steps(profile: TargetProfile, file: YamlFile) -> None:
+    from edgepack.passes.plan import check_chain
+    from edgepack.passes.registry import make_step
+
+    for precision, spec in profile.precisions.items():
+        where = f"{file.path}: steps of {precision}"
+        try:
+            chain = [make_step(s.name, s.options) for s in (*profile.steps, *spec.steps)]
+            check_chain(chain, precision)
+        except ValueError as error:
+            raise TargetError(f"{where}: {error}", "correct the step") from error
+
+
+def _is_abstract(path: Path) -> bool:
+    return bool(YamlFile(path).data.get("abstract", False))
+
+
+def _known_keys() -> dict[str, tuple[str, ...]]:
+    def keys(model: type[BaseModel]) -> tuple[str, ...]:
+        return tuple(model.model_fields)
+
+    return {
+        "": (*keys(TargetProfile), "extends", "abstract"),
+        "runtime": keys(Runtime),
+        "runtime.session": keys(SessionSettings),
+        "runtime.providers.*": keys(Provider),
+        "precisions.*": keys(PrecisionSpec),
+        "precisions.*.parity": keys(Tolerance),
+        "precisions.*.device": keys(Tolerance),
+        "auto": keys(Auto),
+        "auto.calibrated": keys(Choice),
+        "auto.uncalibrated": keys(Choice),
+    }

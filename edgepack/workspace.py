@@ -1,0 +1,86 @@
+"""Write aside, then rename: nothing half-written is ever seen under its final name."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from edgepack.errors import OutputError
+
+
+@contextmanager
+def workspace(output: Path) -> Iterator[Path]:
+    """A hidden folder inside `output` (made if need be), gone at the end whatever happens.
+
+    An `output` that did not exist and is still empty at the end goes too.
+
+    Raises:
+        OutputError: `output` cannot be made or written, or the disk is full (also while the body runs).
+    """
+    made: list[Path] = []
+    folder: Path | None = None
+    try:
+        missing = [p for p in (output, *output.parents) if not p.exists()]
+        for path in reversed(missing):
+            path.mkdir()
+            made.append(path)
+        folder = Path(tempfile.mkdtemp(prefix=".edgepack-", dir=output))
+        yield folder
+    except OSError as error:
+        raise _output_error(output, error) from error
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        for path in reversed(made):
+            if not any(path.iterdir()):
+                path.rmdir()
+
+
+def refuse_existing(places: Sequence[Path], *, overwrite: bool) -> None:
+    """Raises OutputError: something already lies in one of `places` and may not be replaced."""
+    there = [p for p in places if os.path.lexists(p)]
+    if there and not overwrite:
+        raise OutputError(
+            f"already there: {', '.join(map(str, there))}",
+            "add --overwrite to replace, or choose another --output",
+        )
+
+
+def publish(folders: Sequence[tuple[Path, Path]], aside: Path) -> None:
+    """Rename each finished folder to its final place; what lies there goes to `aside` first.
+
+    If one rename fails, those already done are taken back: all or none.
+    """
+    done: list[tuple[Path, Path, Path | None]] = []
+    try:
+        for finished, final in folders:
+            old: Path | None = None
+            if os.path.lexists(final):
+                old = aside / f"replaced-{len(done)}"
+                os.rename(final, old)
+            done.append((finished, final, old))
+            os.rename(finished, final)
+    except BaseException:
+        for finished, final, old in reversed(done):
+            if final.exists() and not finished.exists():
+                os.rename(final, finished)
+            if old is not None:
+                os.rename(old, final)
+        raise
+
+
+def _output_error(output: Path, error: OSError) -> OutputError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return OutputError(
+            f"the disk under {output} is full", "free some space or choose another --output"
+        )
+    place = error.filename or output
+    return OutputError(
+        f"cannot write {place}: {error.strerror or error}",
+        "choose an --output folder that you may write to",
+    )
