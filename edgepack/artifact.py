@@ -69,6 +69,7 @@ class ModelFile:
 
     @property
     def size_bytes(self) -> int:
+        """The file's size."""
         return self.path.stat().st_size
 
 

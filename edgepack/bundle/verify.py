@@ -126,7 +126,8 @@ def python_loader() -> ModuleType:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     path = RUNTIME / "python" / "edgepack_loader.py"
     spec = importlib.util.spec_from_file_location("edgepack_loader", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["edgepack_loader"] = module
     spec.loader.exec_module(module)

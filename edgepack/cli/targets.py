@@ -9,7 +9,9 @@ import typer
 
 from edgepack.cli.options import Json
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, show and check target profiles.")
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="List, show and check target profiles."
+)
 
 
 @app.command("list")

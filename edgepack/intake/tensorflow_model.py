@@ -98,7 +98,9 @@ class TensorFlowModel:
         try:
             outputs = self._function(*flat)
         except Exception as error:
-            shapes = ", ".join(f"{s.name} {list(x.shape)}" for s, x in zip(self.inputs, flat))
+            shapes = ", ".join(
+                f"{s.name} {list(x.shape)}" for s, x in zip(self.inputs, flat, strict=True)
+            )
             raise ModelError(
                 f"the source model fails on the golden inputs ({shapes}): {error}",
                 "give sizes it accepts with --shape and --batch, or real inputs with --calibration",

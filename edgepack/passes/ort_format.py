@@ -16,6 +16,7 @@ from onnxruntime.tools.convert_onnx_models_to_ort import (
 
 from edgepack.artifact import Format, ModelFile
 from edgepack.errors import StepError
+from edgepack.passes.ort_bytes import canonical
 from edgepack.passes.step import StepContext, StepResult
 
 
@@ -41,6 +42,7 @@ class OrtFormat:
 
     def run(self, model: ModelFile, context: StepContext) -> StepResult:
         printed = io.StringIO()
+        written = context.folder / "written"
         logger = logging.getLogger("ort_format_model.utils")
         level = logger.level
         logger.setLevel(logging.ERROR)
@@ -48,7 +50,7 @@ class OrtFormat:
             with contextlib.redirect_stdout(printed):
                 convert_onnx_models_to_ort(
                     model.path,
-                    output_dir=context.folder,
+                    output_dir=written,
                     optimization_styles=[OptimizationStyle[self.style.capitalize()]],
                     target_platform="arm",
                 )
@@ -59,8 +61,9 @@ class OrtFormat:
             ) from error
         finally:
             logger.setLevel(level)
-        made = next(context.folder.glob("*.ort"))
-        path = made.rename(context.folder / f"{context.name}.ort")
+        made = next(written.glob("*.ort"))
+        path = context.folder / f"{context.name}.ort"
+        path.write_bytes(canonical(made.read_bytes()))
         result = ModelFile(
             path=path,
             format=Format.ORT,

@@ -81,7 +81,7 @@ def make_plan(
         shapes.applied_to(s, static=profile.static_shapes) if isinstance(s, Shapes) else s
         for s in steps
     )
-    base = profile.precisions["fp32"] if "fp32" in profile.precisions else spec
+    base = profile.precisions.get("fp32", spec)
     return Plan(
         profile=profile,
         precision=precision,
