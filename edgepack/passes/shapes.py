@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -64,10 +65,7 @@ class Shapes:
                 + ", ".join(f"axis {axis} ({name})" for axis, name in s.free_dims)
                 for s in free
             )
-            options = " ".join(
-                f"--shape {s.name}={'x'.join('?' if isinstance(d, str) else str(d) for d in s.shape)}"
-                for s in free
-            )
+            options = " ".join(f"--shape {shlex.quote(f'{s.name}={_open(s)}')}" for s in free)
             raise ShapeError(
                 f"the target takes no free dimension, and the model has: {listed}",
                 f"give the sizes: {options} (a free batch: --batch N)",
@@ -136,3 +134,8 @@ class Shapes:
 
 def _text(shape: tuple[Dim, ...]) -> str:
     return "x".join(map(str, shape))
+
+
+def _open(spec: TensorSpec) -> str:
+    """The shape as `--shape` takes it, with `?` where a size is missing."""
+    return "x".join("?" if isinstance(d, str) else str(d) for d in spec.shape)
