@@ -12,7 +12,7 @@ from edgepack.buildlog import build_log
 from edgepack.bundle.manifest import Manifest, Release, SourceModel
 from edgepack.bundle.verify import self_test
 from edgepack.bundle.write import Golden, write_bundle
-from edgepack.errors import BundleError, UsageError
+from edgepack.errors import BundleError, ShapeError, UsageError
 from edgepack.intake.source import Source, open_source
 from edgepack.names import app_name
 from edgepack.passes.plan import Plan, ShapeRequest, make_plan
@@ -113,6 +113,8 @@ def build(
 
     with workspace(output) as folder:
         progress.start(INTAKE, 3)
+        for plan in plans:
+            progress.start(plan.profile.name, len(plan.steps) + 2)
         progress.stage(INTAKE, "open")
         source = open_source(path, folder)
         try:
@@ -139,7 +141,6 @@ def build(
         runner = StageRunner(stages_folder, name, golden.feeds, golden.source, samples)
         results, finished = [], []
         for plan, final in zip(plans, finals, strict=True):
-            progress.start(plan.profile.name, len(plan.steps) + 2)
             stages = runner.run(plan, converted, progress)
             progress.stage(plan.profile.name, "bundle")
             bundle = folder / final.name
@@ -180,7 +181,12 @@ def _golden(
     source: Source, plans: Sequence[Plan], samples: Calibration | None
 ) -> tuple[Golden, Calibration | None]:
     """Golden feeds at the sizes the plans fix, without the answers yet; and the calibration data, checked."""
-    resolved = [plan.shapes.resolve(source.inputs) for plan in plans]
+    resolved = []
+    for plan in plans:
+        try:
+            resolved.append(plan.shapes.resolve(source.inputs))
+        except ShapeError as error:
+            raise ShapeError(f"{plan.profile.name}: {error.cause}", error.fix) from error
     # Targets that fix a dimension all fix it alike (the request is one); one that leaves it free takes any size.
     fixed = min(resolved, key=lambda specs: sum(len(s.free_dims) for s in specs))
     if samples is not None:

@@ -155,9 +155,7 @@ class TargetProfile(BaseModel):
 
 def list_targets(folder: Path = TARGETS) -> tuple[TargetProfile, ...]:
     """Every profile in `folder` that is not abstract, by name."""
-    return tuple(
-        load_file(path) for path in sorted(folder.glob("*.yaml")) if not _is_abstract(path)
-    )
+    return tuple(load_file(path) for path in _profile_files(folder))
 
 
 def load_target(name: str) -> TargetProfile:
@@ -170,7 +168,7 @@ def load_target(name: str) -> TargetProfile:
         return load_file(Path(name))
     path = TARGETS / f"{name}.yaml"
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name) or not path.is_file():
-        known = [p.stem for p in sorted(TARGETS.glob("*.yaml")) if not _is_abstract(p)]
+        known = [p.stem for p in _profile_files(TARGETS)]
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise TargetError(f"there is no target {name!r}", f"{hint}targets: {', '.join(known)}")
@@ -278,8 +276,10 @@ def _check_steps(profile: TargetProfile, file: YamlFile) -> None:
             raise TargetError(f"{where}: {error}", "correct the step") from error
 
 
-def _is_abstract(path: Path) -> bool:
-    return bool(YamlFile(path).data.get("abstract", False))
+def _profile_files(folder: Path) -> list[Path]:
+    """Profiles that are not abstract, by name."""
+    paths = sorted(folder.glob("*.yaml"), key=lambda p: p.stem)
+    return [p for p in paths if not YamlFile(p).data.get("abstract", False)]
 
 
 def _known_keys() -> dict[str, tuple[str, ...]]:

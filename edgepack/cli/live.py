@@ -48,11 +48,13 @@ class _Live(Progress):
         self._begun: set[str] = set()
 
     def start(self, lane: str, total: int) -> None:
-        self._lanes[lane] = self._bars.add_task(lane, total=total, stage="")
+        self._lanes[lane] = self._bars.add_task(lane, total=total, stage="waiting", start=False)
 
     def stage(self, lane: str, name: str) -> None:
         if lane in self._begun:
             self._bars.advance(self._lanes[lane])
+        else:
+            self._bars.start_task(self._lanes[lane])
         self._begun.add(lane)
         self._bars.update(self._lanes[lane], stage=name)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -36,17 +37,25 @@ def build_table(results: Sequence[BuildResult]) -> None:
     """What was built, how far each stage is from the source, and what to do next."""
     console = Console()
     table = Table(title="Bundles", title_justify="left")
-    for heading in ("target", "precision", "size before → after", "worst |a−b| a stage", "bundle"):
-        table.add_column(heading, overflow="fold")
+    for heading in ("target", "precision", "size before → after"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("worst |a−b| against the source, stage by stage")
     for r in results:
-        worst = "\n".join(f"{stage} {distance:.1e}" for stage, distance in r.worst)
+        worst = " · ".join(f"{stage} {distance:.0e}" for stage, distance in r.worst)
         sizes = f"{size(r.size_before)} → {size(r.size_after)}"
-        table.add_row(r.target, r.precision, sizes, worst, str(r.bundle))
+        table.add_row(r.target, r.precision, sizes, worst)
     console.print(table)
     for r in results:
-        console.print(f"[bold]{r.target}[/]: {r.precision}, because {r.because}.", highlight=False)
-        console.print(f"  next: {r.next}", highlight=False)
-    console.print(f"check any of them: edgepack verify {results[0].bundle}", highlight=False)
+        console.print(
+            f"[bold]{r.target}[/]  {escape(str(r.bundle))}", highlight=False, soft_wrap=True
+        )
+        console.print(f"  {r.precision}: {escape(r.because)}", highlight=False, soft_wrap=True)
+        console.print(f"  next: {escape(r.next)}", highlight=False, soft_wrap=True)
+    console.print(
+        f"check one: edgepack verify {escape(str(results[0].bundle))}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def convert_text(result: ConvertResult) -> None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from edgepack import onnxfile
 from edgepack.artifact import TensorSpec
@@ -42,6 +46,20 @@ def refuse_leftovers(model: onnx.ModelProto) -> None:
             f"operators that ONNX does not have are left after conversion: {listed}",
             "rewrite those layers with standard operations, or end the model before them",
         )
+
+
+def fix_inputs(model: onnx.ModelProto, values: Mapping[str, NDArray[Any]]) -> None:
+    """Turn the graph inputs named in `values` into constants.
+
+    tf2onnx makes inputs of constants that a tf.function captures, such as the mean of a Normalization layer.
+    """
+    kept = [v for v in model.graph.input if v.name not in values]
+    for value in model.graph.input:
+        if value.name in values:
+            constant = np.ascontiguousarray(values[value.name])
+            model.graph.initializer.append(numpy_helper.from_array(constant, value.name))
+    del model.graph.input[:]
+    model.graph.input.extend(kept)
 
 
 def name_free_dims(model: onnx.ModelProto) -> None:

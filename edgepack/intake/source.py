@@ -60,8 +60,11 @@ def detect_format(path: Path) -> str:
         )
     if not path.is_file():
         raise ModelError(f"{path}: no such file", "check the path")
-    with path.open("rb") as file:
-        head = file.read(64)
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror}", "check who may read it") from error
     if not head:
         raise ModelError(f"{path} is empty", "export the model again")
     if head.startswith(b"PK\x03\x04"):

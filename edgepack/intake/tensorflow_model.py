@@ -11,7 +11,7 @@ import numpy as np
 from edgepack import onnxfile
 from edgepack.artifact import DTYPES, Dim, TensorSpec
 from edgepack.errors import ModelError
-from edgepack.intake.canonical import number_names, refuse_leftovers, set_edges
+from edgepack.intake.canonical import fix_inputs, number_names, refuse_leftovers, set_edges
 
 #: The newest that TensorRT 8.5 (JetPack 5) reads and tf2onnx 1.17 writes without gaps.
 OPSET = 17
@@ -44,7 +44,7 @@ class TensorFlowModel:
         self._function = tf.function(
             lambda *flat: tuple(call(flat)), input_signature=self._signature
         )
-        traced = self._function.get_concrete_function()
+        self._traced = traced = self._function.get_concrete_function()
         names = _unique(output_names)
         self.outputs = tuple(
             _spec(name, t.shape, t.dtype)
@@ -83,11 +83,22 @@ class TensorFlowModel:
                 f"tf2onnx {tf2onnx.__version__} cannot convert this model: {type(error).__name__}: {error}",
                 "the message names the operation; rewrite that layer, or export a part of the model",
             ) from error
+        fix_inputs(proto, self._captured())
         refuse_leftovers(proto)
         set_edges(proto, self.inputs, self.outputs)
         number_names(proto)
         onnxfile.trim(proto)
         onnxfile.save(proto, path)
+
+    def _captured(self) -> dict[str, Any]:
+        """Constants the traced function refers to from outside, by the name tf2onnx gives them."""
+        import tensorflow as tf
+
+        return {
+            inner.name: outer.numpy()
+            for outer, inner in self._traced.graph.captures
+            if outer.dtype != tf.resource
+        }
 
     def answer(self, feeds: Path, answers: Path) -> None:
         """Run the arrays of one .npz through the model into another, both by position."""
