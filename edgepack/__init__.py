@@ -14,22 +14,23 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from edgepack.build import BuildResult, build
     from edgepack.bundle.open import load_manifest
     from edgepack.bundle.verify import VerifyResult, run, verify
-    from edgepack.convert import ConvertResult, convert
+    from edgepack.conversion import ConvertResult, convert
     from edgepack.errors import EdgepackError
     from edgepack.inspection import inspect
+    from edgepack.pipeline import BuildResult, build
     from edgepack.targets import TargetProfile, list_targets, load_target
 
+#: No module carries the name of a function it is the home of: importing it would hide the function.
 _HOMES = {
-    "BuildResult": "edgepack.build",
-    "ConvertResult": "edgepack.convert",
+    "BuildResult": "edgepack.pipeline",
+    "ConvertResult": "edgepack.conversion",
     "EdgepackError": "edgepack.errors",
     "TargetProfile": "edgepack.targets",
     "VerifyResult": "edgepack.bundle.verify",
-    "build": "edgepack.build",
-    "convert": "edgepack.convert",
+    "build": "edgepack.pipeline",
+    "convert": "edgepack.conversion",
     "inspect": "edgepack.inspection",
     "list_targets": "edgepack.targets",
     "load_manifest": "edgepack.bundle.open",

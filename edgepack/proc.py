@@ -87,6 +87,7 @@ class Worker:
                 stderr=log,
                 start_new_session=True,
             )
+        self.pid = self._process.pid
 
     def send(self, request: Mapping[str, Any]) -> None:
         """Hand over a request without waiting for the reply.

@@ -76,9 +76,9 @@ def build(
 
     Every stage is compared with the source framework; the finished bundle answers its golden tensors before it is put in place.
     """
-    from edgepack.build import build as build_bundles
     from edgepack.cli.live import live_progress
     from edgepack.cli.show import build_table, print_json
+    from edgepack.pipeline import build as build_bundles
 
     with live_progress(quiet=json) as progress:
         results = build_bundles(

@@ -48,7 +48,7 @@ def convert(
     """Convert a model to ONNX with its own names, and prove that it answers the same."""
     from edgepack.cli.live import live_progress
     from edgepack.cli.show import convert_text, print_json
-    from edgepack.convert import convert as convert_model
+    from edgepack.conversion import convert as convert_model
 
     with live_progress(quiet=json) as progress:
         result = convert_model(

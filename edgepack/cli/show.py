@@ -11,9 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from edgepack.build import BuildResult
     from edgepack.bundle.verify import VerifyResult
-    from edgepack.convert import ConvertResult
+    from edgepack.conversion import ConvertResult
+    from edgepack.pipeline import BuildResult
     from edgepack.quickstart import QuickstartResult
     from edgepack.targets import TargetProfile
 

@@ -16,8 +16,6 @@ from edgepack import onnxfile
 from edgepack.artifact import TensorSpec
 from edgepack.errors import ModelError
 
-#: What tf2onnx appends to keep names apart; its counter differs from run to run (tensorflow-onnx#1789).
-_COUNTER = re.compile(r"__\d+")
 #: Free dimensions tf2onnx and others could not name.
 _NAMELESS = re.compile(r"(unk__\d+|\?|)")
 
@@ -95,35 +93,100 @@ def set_edges(
 
 
 def number_names(model: onnx.ModelProto) -> None:
-    """Name nodes and inner tensors by their place in the graph, keeping the framework's layer paths.
+    """Order nodes as the outputs need them, and name nodes and inner values by that place: `Conv_3`, `Conv_3:0`, `Conv_3.1`.
 
-    The converter's own counters go: two conversions of one model then give the same bytes.
+    tf2onnx numbers its names by a counter and keeps an arbitrary one of two equal nodes, so that its names (and with them the
+    bytes) differ from run to run (tensorflow-onnx#1789). Nodes no output needs are dropped.
     """
     graph = model.graph
-    seen: Counter[str] = Counter()
-
-    def fresh(name: str) -> str:
-        base = _COUNTER.sub("", name) or "value"
-        seen[base] += 1
-        return base if seen[base] == 1 else f"{base}#{seen[base]}"
-
+    _order(graph)
     edges = {v.name for v in (*graph.input, *graph.output)}
-    seen.update(edges)
-    renames: dict[str, str] = {}
-    for node in graph.node:
-        for name in (*node.input, *node.output):
-            if name and name not in edges and name not in renames:
-                renames[name] = fresh(name)
-    _rename(graph, renames)
-    node_names: Counter[str] = Counter()
-    for node in _nodes(graph):
-        base = _COUNTER.sub("", node.name) or node.op_type
-        node_names[base] += 1
-        node.name = base if node_names[base] == 1 else f"{base}#{node_names[base]}"
-    ordered = sorted(graph.initializer, key=lambda i: i.name)
+    _rename(graph, _numbered(graph, edges, "", Counter()))
+    used = {name for node in graph.node for name in _reads(node)} | edges
+    kept = sorted((i for i in graph.initializer if i.name in used), key=lambda i: i.name)
     del graph.initializer[:]
-    graph.initializer.extend(ordered)
+    graph.initializer.extend(kept)
+
+
+def _order(graph: onnx.GraphProto) -> None:
+    """Keep the needed nodes in canonical order, here and in subgraphs."""
+    ordered = _needed(graph)
+    del graph.node[:]
+    graph.node.extend(ordered)
     del graph.value_info[:]
+    for node in graph.node:
+        for inner in _subgraphs(node):
+            _order(inner)
+
+
+def _needed(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Copies of the nodes the outputs need: each after what it reads, inputs first to last."""
+    producers = {name: node for node in graph.node for name in node.output if name}
+    done: set[str] = set()
+    ordered: list[onnx.NodeProto] = []
+    stack = [(v.name, False) for v in reversed(graph.output)]
+    while stack:
+        name, read = stack.pop()
+        node = producers.get(name)
+        if node is None or node.output[0] in done:
+            continue
+        if read:
+            done.add(node.output[0])
+            copy = onnx.NodeProto()
+            copy.CopyFrom(node)
+            ordered.append(copy)
+        else:
+            stack.append((name, True))
+            stack.extend((n, False) for n in reversed(_reads(node)))
+    return ordered
+
+
+def _reads(node: onnx.NodeProto) -> list[str]:
+    """Names a node reads, those its subgraphs read from outside too."""
+    names = [n for n in node.input if n]
+    for graph in _subgraphs(node):
+        names += [n for inner in graph.node for n in _reads(inner)]
+        names += [v.name for v in graph.output]
+    return names
+
+
+def _numbered(
+    graph: onnx.GraphProto, kept: set[str], prefix: str, counts: Counter[str]
+) -> dict[str, str]:
+    """Names nodes in place; gives the new name of every value that is not in `kept`."""
+    renames: dict[str, str] = {}
+
+    def name(value: str, place: str) -> None:
+        if value and value not in kept:
+            renames.setdefault(value, place)
+
+    initializers = {i.name for i in graph.initializer}
+    for node in graph.node:
+        node.name = f"{prefix}{node.op_type}_{counts[node.op_type]}"
+        counts[node.op_type] += 1
+        for i, value in enumerate(node.input):
+            if value in initializers:
+                name(value, f"{node.name}.{i}")
+        for k, inner in enumerate(_subgraphs(node)):
+            inner.name = f"{node.name}/{k}"
+            for v in (*inner.input, *inner.output):
+                for dim in v.type.tensor_type.shape.dim:
+                    if _NAMELESS.fullmatch(dim.dim_param):
+                        dim.ClearField("dim_param")
+            for i, v in enumerate(inner.input):
+                name(v.name, f"{node.name}/{k}/input{i}")
+            renames |= _numbered(inner, kept | set(renames), f"{node.name}/{k}/", Counter())
+            for i, value in enumerate(n for n in _reads(node) if n in initializers):
+                name(value, f"{node.name}/{k}.{i}")
+        for i, value in enumerate(node.output):
+            name(value, f"{node.name}:{i}")
+        attributes = sorted(node.attribute, key=lambda a: a.name)
+        del node.attribute[:]
+        node.attribute.extend(attributes)
+    for initializer in graph.initializer:
+        if prefix:
+            name(initializer.name, f"{prefix}constant{len(renames)}")
+    return renames
 
 
 def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:

@@ -51,6 +51,7 @@ class TensorFlowSource:
             log_path=folder / "tensorflow.log",
             environment=_ENVIRONMENT,
         )
+        self.worker_pid = self._worker.pid
         self._send({"do": "open", "path": str(path), "format": form})
 
     @property

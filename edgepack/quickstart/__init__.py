@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from edgepack.build import BuildResult, build
 from edgepack.bundle.verify import VerifyResult, python_loader, verify
+from edgepack.pipeline import BuildResult, build
 from edgepack.progress import Progress
 from edgepack.resources import QUICKSTART
 from edgepack.yamlfile import YamlFile

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -123,6 +125,7 @@ def test_free_dimension_on_a_static_target_names_the_option(keras_models, tmp_pa
 
 def test_a_killed_tensorflow_process_is_an_error_not_a_hang(keras_models, tmp_path):
     source = open_source(keras_models / "sequential.keras", tmp_path)
-    source.close()
+    os.kill(source.worker_pid, signal.SIGKILL)
     with pytest.raises(ModelError, match="signal 9"):
         _ = source.inputs
+    source.close()
