@@ -20,7 +20,7 @@ _STRICT = ConfigDict(extra="forbid", frozen=True)
 class SelfTest(BaseModel):
     """How a host runs a bundle's own loader: programs needed, and the command, run in the bundle's folder.
 
-    `$cwd` in a value of `environment` is the folder from which edgepack was called.
+    `$python` is the interpreter edgepack runs in, `$cwd` the folder from which it was called.
     """
 
     model_config = _STRICT

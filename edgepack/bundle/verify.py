@@ -145,13 +145,12 @@ def _cannot_run(root: Path, language: str, own: SelfTest | None) -> str:
 
 
 def _run_own(root: Path, own: SelfTest) -> dict[str, Any]:
+    values = {"cwd": os.getcwd(), "python": sys.executable}
     done = proc.run(
-        own.command,
+        [Template(part).substitute(values) for part in own.command],
         cwd=root,
         timeout_s=_SELF_TEST_TIMEOUT_S,
-        environment={
-            k: Template(v).substitute(cwd=os.getcwd()) for k, v in own.environment.items()
-        },
+        environment={k: Template(v).substitute(values) for k, v in own.environment.items()},
     )
     try:
         outcome: dict[str, Any] = json.loads(done.stdout)

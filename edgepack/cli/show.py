@@ -149,19 +149,20 @@ def quickstart_table(result: QuickstartResult) -> None:
         title=f"One model, {len(result.bundles)} devices, {result.digits} evaluation digits",
         title_justify="left",
     )
-    for heading in ("target", "precision", "accuracy", "size", "verified through", "bundle"):
-        table.add_column(heading, overflow="fold")
+    for heading in ("target", "precision", "accuracy", "size before → after", "verified by"):
+        table.add_column(heading, no_wrap=True)
     for b in result.bundles:
-        verdict = f"{b.verified.loader} loader" if b.verified.passed else "[red]NOT verified[/]"
         table.add_row(
             b.built.target,
             b.built.precision,
             f"{b.accuracy:.2%}",
             f"{size(b.built.size_before)} → {size(b.built.size_after)}",
-            verdict,
-            str(b.built.bundle),
+            f"{b.verified.loader} loader" if b.verified.passed else "[red]NOT verified[/]",
         )
     console.print(table)
-    console.print(
-        f"look inside one: edgepack inspect {result.bundles[0].built.bundle}", highlight=False
-    )
+    for b in result.bundles:
+        console.print(
+            f"{b.built.target}: {escape(str(b.built.bundle))}", highlight=False, soft_wrap=True
+        )
+    first = escape(str(result.bundles[0].built.bundle))
+    console.print(f"look inside one: edgepack inspect {first}", highlight=False, soft_wrap=True)

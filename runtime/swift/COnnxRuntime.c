@@ -1,0 +1,2 @@
+// A C target of a Swift package needs a source file.
+#include "COnnxRuntime.h"

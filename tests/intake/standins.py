@@ -1,0 +1,34 @@
+"""Packages that stand in for TensorFlow and misbehave, and a look at processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+def tensorflow_that(does: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a `tensorflow` that runs `does` on import, found first by this process and its children."""
+    packages = folder / "packages"
+    for name, code in (("tensorflow", does), ("tf2onnx", "")):
+        (packages / name).mkdir(parents=True)
+        (packages / name / "__init__.py").write_text(code)
+    monkeypatch.syspath_prepend(str(packages))
+    monkeypatch.setenv("PYTHONPATH", str(packages), prepend=":")
+    return packages
+
+
+def keras_file(folder: Path) -> Path:
+    """A file that looks like a .keras archive from its first bytes."""
+    path = folder / "model.keras"
+    path.write_bytes(b"PK\x03\x04" + bytes(60))
+    return path
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process is there and no zombie."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"

@@ -1,0 +1,313 @@
+"""Profile files: the shipped ones, and what is wrong with a user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from edgepack.cli.targets import show
+from edgepack.errors import TargetError
+from edgepack.resources import TARGETS
+from edgepack.targets import list_targets, load_file, load_target
+from tests.targets.conftest import Profile
+
+#: Abstract profiles begin with an underscore; `test_abstract_profiles_begin_with_an_underscore` holds them to it.
+NAMES = sorted(p.stem for p in TARGETS.glob("*.yaml") if not p.name.startswith("_"))
+
+
+def refusal(path: Path) -> TargetError:
+    with pytest.raises(TargetError) as caught:
+        load_file(path)
+    return caught.value
+
+
+def standalone(profile: Profile, change: Callable[[dict[str, Any]], None], of: str) -> Path:
+    """A shipped profile with nothing left to inherit, changed."""
+    data = load_target(of).as_yaml_data()
+    change(data)
+    return profile(yaml.safe_dump(data))
+
+
+# The shipped ones
+
+
+def test_abstract_profiles_begin_with_an_underscore() -> None:
+    assert [p.name for p in list_targets()] == NAMES
+    with pytest.raises(TargetError):
+        load_target("_base")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_profile_is_what_targets_show_prints(
+    name: str, profile: Profile, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show(name)
+    again = load_file(profile(capsys.readouterr().out, name="again"))
+    assert again == load_target(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_profile_ends_with_a_provider_that_is_always_there(name: str) -> None:
+    providers = [p.name for p in load_target(name).runtime.providers]
+    assert providers[-1] == "CPUExecutionProvider"
+    assert len(set(providers)) == len(providers)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_profile_allows_no_less_on_the_device_than_it_promises(name: str) -> None:
+    shipped = load_target(name)
+    assert set(shipped.precisions) == {"fp32", "fp16", "int8"}
+    for spec in shipped.precisions.values():
+        assert spec.parity.atol + spec.parity.range < 1.0
+        assert spec.device.atol + spec.device.range < 1.0
+
+
+# Unknown names
+
+
+def test_an_unknown_target_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(TargetError) as caught:
+        load_target("androit")
+    assert "'androit'" in caught.value.cause
+    assert "did you mean 'android'?" in caught.value.fix
+    assert all(name in caught.value.fix for name in NAMES)
+
+
+@pytest.mark.parametrize("name", ["", "../targets/android", "_base", "android/../ios", "Android"])
+def test_a_name_is_no_path(name: str) -> None:
+    with pytest.raises(TargetError, match="there is no target"):
+        load_target(name)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    error = refusal(tmp_path / "none.yaml")
+    assert "none.yaml: No such file" in error.cause
+    assert "check the path" in error.fix
+
+
+@pytest.mark.parametrize(
+    ("lines", "line", "key", "nearest"),
+    [
+        (["titel: x"], 3, "titel", "title"),
+        (["runtime:", "  sesion: {}"], 4, "runtime.sesion", "session"),
+        (["runtime:", "  session:", "    confg: {}"], 5, "runtime.session.confg", "config"),
+        (
+            ["runtime:", "  providers:", "    - name: CPUExecutionProvider", "      optoins: {}"],
+            6,
+            "runtime.providers.0.optoins",
+            "options",
+        ),
+        (["precisions:", "  fp32:", "    stepz: []"], 5, "precisions.fp32.stepz", "steps"),
+        (
+            ["precisions:", "  fp16:", "    parity: {atoll: 1.0}"],
+            5,
+            "precisions.fp16.parity.atoll",
+            "atol",
+        ),
+        (["auto:", "  calibrated:", "    becuase: x"], 5, "auto.calibrated.becuase", "because"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_its_line_and_the_nearest(
+    profile: Profile, lines: list[str], line: int, key: str, nearest: str
+) -> None:
+    path = profile("extends: android", "title: My phone", *lines)
+    error = refusal(path)
+    assert error.cause == f"{path}:{line}: unknown key {key}"
+    assert f"did you mean {nearest!r}?" in error.fix
+
+
+def test_a_misspelt_key_is_named_though_the_right_one_is_missing(profile: Profile) -> None:
+    path = profile("extends: android", "titel: My phone")
+    error = refusal(path)
+    assert error.cause == f"{path}:2: unknown key titel"
+    assert "did you mean 'title'?" in error.fix
+
+
+def test_an_unknown_key_in_a_parent_names_the_parents_file_and_line(profile: Profile) -> None:
+    parent = profile("extends: android", "runtime:", "  packge: x", name="parent")
+    child = profile("extends: parent", "title: Child", "runtime:", "  version: 1.2.3", name="child")
+    assert refusal(child).cause == f"{parent}:3: unknown key runtime.packge"
+
+
+def test_a_missing_key_names_the_users_file_not_the_one_it_extends(profile: Profile) -> None:
+    path = profile("extends: android")
+    error = refusal(path)
+    assert error.cause == f"{path}: title is missing"
+    assert error.fix == "add title"
+
+
+def test_a_missing_key_in_a_list_longer_than_the_parents_is_refused(profile: Profile) -> None:
+    path = profile(
+        "extends: web",
+        "title: x",
+        "runtime:",
+        "  providers:",
+        "    - name: WebGpuExecutionProvider",
+        "    - options: {}",
+    )
+    error = refusal(path)
+    assert "runtime.providers.1.name is missing" in error.cause
+    assert str(path) in error.cause
+
+
+def test_a_precision_that_does_not_exist_is_refused(profile: Profile) -> None:
+    path = profile("extends: android", "title: x", "precisions:", "  fp8: {steps: []}")
+    error = refusal(path)
+    assert f"{path}:4: precisions.fp8" in error.cause
+    assert "'fp32'" in error.cause
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        ("runtime: {version: 1.29}", "runtime.version"),
+        ("runtime: {min_version: new}", "runtime.min_version"),
+        ("runtime: {language: cobol}", "runtime.language"),
+        ("runtime: {providers: []}", "runtime.providers"),
+        ("runtime: {providers: [{name: Cpu}]}", "runtime.providers.0.name"),
+        ("runtime: {session: {intra_op_num_threads: -1}}", "runtime.session.intra_op_num_threads"),
+        ("runtime: {session: {config: {a: true}}}", "runtime.session.config.a"),
+        ("static_shapes: perhaps", "static_shapes"),
+        ("steps: shapes", "steps"),
+        ("steps: [[shapes]]", "steps"),
+        ("precisions: {fp32: {parity: {atol: -1}}}", "precisions.fp32.parity.atol"),
+        ("precisions: {fp32: {parity: {cosine: 2}}}", "precisions.fp32.parity.cosine"),
+        ("auto: {calibrated: {precision: int9}}", "auto.calibrated.precision"),
+        ("name: ../elsewhere", "name"),
+        ("name: a/b", "name"),
+    ],
+)
+def test_a_value_that_is_not_legal_is_refused_with_its_line(
+    profile: Profile, line: str, key: str
+) -> None:
+    path = profile("extends: android", "title: x", line)
+    assert refusal(path).cause.startswith(f"{path}:3: {key} is ")
+
+
+# YAML itself
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["title: a", "title: b"], ":2: title is there twice"),
+        (["runtime:", "  version: 1.2.3", "  version: 1.2.4"], ":3: version is there twice"),
+        (["title: &a x", "next: *a"], "aliases are not allowed"),
+        (["- a", "- b"], "not a mapping"),
+        (["just text"], "not a mapping"),
+        ([""], "not a mapping"),
+        (["title: [a"], "not YAML"),
+        (["title: !!python/object:os.system x"], ":1: "),
+        (["title: {a: b: c}"], "not YAML"),
+    ],
+)
+def test_a_file_that_is_no_plain_yaml_mapping_is_refused(
+    profile: Profile, lines: list[str], said: str
+) -> None:
+    path = profile(*lines)
+    error = refusal(path)
+    assert str(path) in error.cause
+    assert said in error.cause
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_bytes(b"\xff\xfe\x00title")
+    assert "not YAML" in refusal(tmp_path / "mine.yaml").cause
+
+
+# extends
+
+
+def test_an_unknown_parent_is_refused_with_its_line(profile: Profile) -> None:
+    path = profile("title: x", "extends: androit")
+    assert refusal(path).cause == f"{path}:2: extends 'androit', which is no profile"
+
+
+@pytest.mark.parametrize("circle", [["a"], ["a", "b"], ["a", "b", "c"]])
+def test_a_circle_is_refused(profile: Profile, circle: list[str]) -> None:
+    parents = [*circle[1:], circle[0]]
+    paths = [
+        profile(f"extends: {parent}", f"title: {name}", name=name)
+        for name, parent in zip(circle, parents, strict=True)
+    ]
+    assert "extends itself" in refusal(paths[0]).cause
+
+
+def test_a_users_profile_may_have_the_name_of_the_shipped_one_it_extends(profile: Profile) -> None:
+    mine = load_file(profile("extends: android", "title: Mine", name="android"))
+    assert mine.runtime == load_target("android").runtime
+
+
+def test_mappings_are_merged_and_lists_replaced(profile: Profile) -> None:
+    path = profile(
+        "extends: ios",
+        "title: Mine",
+        "runtime:",
+        "  providers: [{name: CPUExecutionProvider}]",
+        "  session: {config: {mine: '1'}}",
+        "requires: {ios: '>=17'}",
+    )
+    mine, theirs = load_file(path), load_target("ios")
+    assert [p.name for p in mine.runtime.providers] == ["CPUExecutionProvider"]
+    assert mine.runtime.session.config == {**theirs.runtime.session.config, "mine": "1"}
+    assert mine.requires == {"arch": "arm64", "ios": ">=17"}
+    assert mine.precisions == theirs.precisions
+
+
+def test_name_and_title_are_a_files_own(profile: Profile) -> None:
+    profile("extends: android", "title: Parent", "name: parent-name", name="parent")
+    child = load_file(profile("extends: parent", "title: Child", name="child"))
+    assert (child.name, child.title) == ("child", "Child")
+
+
+# steps
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        ("[shapes, simplfy]", "no step 'simplfy'; did you mean 'simplify'?"),
+        ("[shapes: {bach: 1}]", "step shapes has no option 'bach'; did you mean 'batch'?"),
+        ("[shapes: {batch: many}]", "step shapes: batch is 'many'"),
+        ("[{ort_format: {style: fixed}}, simplify]", "simplify takes onnx, but gets ort"),
+        ("[float16]", "the steps end in fp16"),
+    ],
+)
+def test_wrong_steps_are_refused(profile: Profile, steps: str, said: str) -> None:
+    path = profile("extends: web-webgpu", "title: x", f"steps: {steps}")
+    error = refusal(path)
+    assert str(path) in error.cause
+    assert said in error.cause
+
+
+@pytest.mark.parametrize(
+    ("precision", "steps", "said"),
+    [
+        ("int8", "[int8: {activations: int9}]", "step int8: activations is 'int9'"),
+        ("int8", "[int8: {per_chanel: true}]", "did you mean 'per_channel'?"),
+        ("int8", "[]", "the steps end in fp32"),
+        ("fp16", "[int8]", "the steps end in int8"),
+        ("fp32", "[ort_format, float16]", "float16 takes onnx, but gets ort"),
+    ],
+)
+def test_wrong_steps_of_a_precision_are_refused_under_its_name(
+    profile: Profile, precision: str, steps: str, said: str
+) -> None:
+    path = profile("extends: web", "title: x", "precisions:", f"  {precision}: {{steps: {steps}}}")
+    error = refusal(path)
+    assert f"steps of {precision}" in error.cause
+    assert said in error.cause
+
+
+def test_auto_may_not_choose_a_precision_that_is_not_listed(profile: Profile) -> None:
+    path = standalone(profile, lambda data: data["precisions"].pop("int8"), of="android")
+    assert "auto picks int8, which precisions does not list" in refusal(path).cause
+
+
+def test_a_precision_may_be_left_out_where_auto_does_not_choose_it(profile: Profile) -> None:
+    path = standalone(profile, lambda data: data["precisions"].pop("int8"), of="web")
+    assert set(load_file(path).precisions) == {"fp32", "fp16"}
