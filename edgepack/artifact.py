@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
@@ -82,18 +83,21 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def tree_sha256(path: Path) -> str:
-    """The SHA-256 of a file, or of a folder's relative paths and file digests in sorted order."""
-    if path.is_file():
+def tree_sha256(path: Path, beside: Sequence[Path] = ()) -> str:
+    """The SHA-256 of a file; of a folder, or a file with others `beside` it, that of relative paths and file digests, sorted."""
+    if path.is_file() and not beside:
         return file_sha256(path)
+    folder = path if path.is_dir() else path.parent
     digest = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        digest.update(f"{file.relative_to(path).as_posix()}\0{file_sha256(file)}\n".encode())
+    for file in sorted((*_files(path), *beside)):
+        digest.update(f"{file.relative_to(folder).as_posix()}\0{file_sha256(file)}\n".encode())
     return digest.hexdigest()
 
 
-def tree_size(path: Path) -> int:
-    """Bytes in a file, or in all files below a folder."""
-    if path.is_file():
-        return path.stat().st_size
-    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+def tree_size(path: Path, beside: Sequence[Path] = ()) -> int:
+    """Bytes in a file and those `beside` it, or in all files below a folder."""
+    return sum(p.stat().st_size for p in (*_files(path), *beside))
+
+
+def _files(path: Path) -> list[Path]:
+    return [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]

@@ -81,7 +81,7 @@ def convert(
             # Where the file keeps a dimension free, the proof still needs a size.
             feeds = golden_feeds(Shapes(batch=1).resolve(specs), None)
             progress.stage(_LANE, "convert")
-            converted, _ = source.convert(folder / final.name)
+            converted, _ = source.convert(_made(folder / "converted") / final.name)
             progress.stage(_LANE, "compare")
             context = StepContext(
                 folder=_made(folder / "shapes"), name=final.stem, calibration=None

@@ -64,7 +64,7 @@ def _model(place: Path) -> dict[str, Any]:
         try:
             converted, _ = source.convert(Path(scratch) / "model.onnx")
             proto = onnx.load(converted.path, load_external_data=False)
-            framework = source.framework
+            framework, beside = source.framework, source.beside
         finally:
             source.close()
     operators = Counter(f"{n.domain}.{n.op_type}".lstrip(".") for n in proto.graph.node)
@@ -72,8 +72,8 @@ def _model(place: Path) -> dict[str, Any]:
         "kind": "model",
         "format": form,
         "framework": framework,
-        "size": tree_size(place),
-        "sha256": tree_sha256(place),
+        "size": tree_size(place, beside),
+        "sha256": tree_sha256(place, beside),
         "inputs": [vars(s) for s in converted.inputs],
         "outputs": [vars(s) for s in converted.outputs],
         "opset": converted.opset,

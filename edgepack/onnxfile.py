@@ -84,6 +84,12 @@ def trim(model: onnx.ModelProto) -> None:
     model.graph.doc_string = ""
 
 
+def external_files(model: onnx.ModelProto, folder: Path) -> tuple[Path, ...]:
+    """The files below `folder` in which initializers lie, as long as they have not been loaded."""
+    entries = (e for i in model.graph.initializer for e in i.external_data)
+    return tuple(sorted({folder / e.value for e in entries if e.key == "location"}))
+
+
 def node_domains(model: onnx.ModelProto) -> set[str]:
     """Domains of all nodes, those in subgraphs too."""
     domains: set[str] = set()

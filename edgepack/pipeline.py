@@ -128,8 +128,8 @@ def build(
             record = SourceModel(
                 name=path.name,
                 format=source.format,
-                sha256=tree_sha256(path),
-                size=tree_size(path),
+                sha256=tree_sha256(path, source.beside),
+                size=tree_size(path, source.beside),
                 framework=source.framework,
             )
         finally:

@@ -12,14 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from edgepack.errors import TargetError
 from edgepack.resources import RUNTIME, TARGETS
-from edgepack.yamlfile import YamlFile, explain
+from edgepack.yamlfile import YamlFile, explain, first_fault
 
 Precision = Literal["fp32", "fp16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 #: Keys that say what a file is, not what a device needs: they are not inherited.
-_NOT_INHERITED = ("extends", "abstract", "title")
+_NOT_INHERITED = ("extends", "abstract", "name", "title")
 
 
 class Tolerance(BaseModel):
@@ -124,7 +124,7 @@ class TargetProfile(BaseModel):
     """
 
     model_config = _STRICT
-    name: str
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     title: str
     runtime: Runtime
     static_shapes: bool
@@ -200,9 +200,7 @@ def _inherit(file: YamlFile, seen: tuple[Path, ...]) -> dict[str, Any]:
     own = {k: v for k, v in data.items() if k not in ("extends", "abstract")}
     if parent is None:
         return own
-    path = file.path.parent / f"{parent}.yaml"
-    if not path.is_file():
-        path = TARGETS / f"{parent}.yaml"
+    path = _parent_path(file, parent)
     if not path.is_file():
         raise TargetError(
             f"{file.place(('extends',))}: extends {parent!r}, which is no profile",
@@ -217,6 +215,13 @@ def _inherit(file: YamlFile, seen: tuple[Path, ...]) -> dict[str, Any]:
     return _merge(base, own)
 
 
+def _parent_path(file: YamlFile, parent: str) -> Path:
+    """The file beside `file`, else edgepack's own; a profile may extend the shipped one of its own name."""
+    beside, shipped = file.path.parent / f"{parent}.yaml", TARGETS / f"{parent}.yaml"
+    itself = beside == file.path and shipped.is_file() and not shipped.samefile(beside)
+    return shipped if itself or not beside.is_file() else beside
+
+
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     result = dict(base)
     for key, value in over.items():
@@ -229,22 +234,27 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 def _owner(file: YamlFile, error: pydantic.ValidationError) -> YamlFile:
     """The file in the chain of `extends` in which the first faulty key stands; else `file`."""
-    key = tuple(error.errors()[0]["loc"])
-    while True:
-        data: Any = file.data
-        for part in key:
-            inside = isinstance(data, dict) and part in data
-            inside = inside or (isinstance(data, list) and isinstance(part, int))
-            if not inside:
-                break
-            data = data[part]
-        else:
-            return file
-        parent = file.data.get("extends")
-        if parent is None:
-            return file
-        path = file.path.parent / f"{parent}.yaml"
-        file = YamlFile(path if path.is_file() else TARGETS / f"{parent}.yaml")
+    fault = first_fault(error)
+    key = tuple(part for part in fault["loc"] if part != "[key]")
+    if fault["type"] == "missing":
+        key = key[:-1]
+    owner: YamlFile | None = file
+    while owner is not None:
+        if _holds(owner.data, key):
+            return owner
+        parent = owner.data.get("extends")
+        owner = None if parent is None else YamlFile(_parent_path(owner, parent))
+    return file
+
+
+def _holds(data: Any, key: tuple[str | int, ...]) -> bool:
+    for part in key:
+        inside = isinstance(data, dict) and part in data
+        inside = inside or (isinstance(data, list) and isinstance(part, int) and part < len(data))
+        if not inside:
+            return False
+        data = data[part]
+    return True
 
 
 def _step_specs(value: Any) -> Any:

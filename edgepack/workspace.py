@@ -10,7 +10,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from edgepack.errors import OutputError
+from edgepack.artifact import tree_size
+from edgepack.errors import EdgepackError, OutputError, StepError
+
+_FREE_SPACE = "free some space or choose another --output"
 
 
 @contextmanager
@@ -33,6 +36,13 @@ def workspace(output: Path) -> Iterator[Path]:
         yield folder
     except OSError as error:
         raise _output_error(output, error) from error
+    except Exception as error:
+        # Libraries that write files have their own words for a full disk, or leave half a file and read it.
+        if folder is None or not _is_short_of_space(folder) or _is_explained(error):
+            raise
+        raise OutputError(
+            f"the disk under {output} is full ({type(error).__name__}: {error})", _FREE_SPACE
+        ) from error
     finally:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -74,11 +84,19 @@ def publish(folders: Sequence[tuple[Path, Path]], aside: Path) -> None:
         raise
 
 
+def _is_explained(error: Exception) -> bool:
+    """Whether it is one of ours that has nothing to do with writing."""
+    return isinstance(error, EdgepackError) and not isinstance(error, StepError)
+
+
+def _is_short_of_space(folder: Path) -> bool:
+    """Whether less is left than what was written so far, or 1 MB: a step writes its input's size about twice."""
+    return shutil.disk_usage(folder).free < max(1_000_000, tree_size(folder))
+
+
 def _output_error(output: Path, error: OSError) -> OutputError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return OutputError(
-            f"the disk under {output} is full", "free some space or choose another --output"
-        )
+        return OutputError(f"the disk under {output} is full", _FREE_SPACE)
     place = error.filename or output
     return OutputError(
         f"cannot write {place}: {error.strerror or error}",

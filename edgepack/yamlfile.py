@@ -77,8 +77,8 @@ def explain(
     Args:
         known: legal keys by the dotted place they stand in (list indexes and free keys as `*`; "" is the top).
     """
-    first = error.errors()[0]
-    key = tuple(part for part in first["loc"])
+    first = first_fault(error)
+    key = tuple(part for part in first["loc"] if part != "[key]")
     dotted = ".".join(map(str, key))
     place = file.place(key)
     if first["type"] == "extra_forbidden":
@@ -88,6 +88,12 @@ def explain(
         return TargetError(f"{place}: {dotted} is missing", f"add {dotted}")
     message = first["msg"].removeprefix("Value error, ")
     return TargetError(f"{place}: {dotted} is {first['input']!r}: {message}", f"correct {dotted}")
+
+
+def first_fault(error: pydantic.ValidationError) -> Any:
+    """The fault to show, as pydantic has it: an unknown key before the missing one it was probably meant for."""
+    faults = error.errors()
+    return next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
 
 
 def unknown_key(place: str, dotted: str, name: str, legal: tuple[str, ...]) -> TargetError:

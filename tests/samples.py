@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -88,12 +90,16 @@ def _to_ort(model: onnx.ModelProto) -> bytes:
     with tempfile.TemporaryDirectory() as scratch:
         source, target = Path(scratch) / "m.onnx", Path(scratch) / "ort"
         onnx.save(model, source)
-        convert_onnx_models_to_ort(
-            source.parent,
-            output_dir=target,
-            optimization_styles=[OptimizationStyle.Fixed],
-            target_platform="arm",
-        )
+        with warnings.catch_warnings():
+            # onnxruntime's converter leaves the files it read open.
+            warnings.simplefilter("ignore", ResourceWarning)
+            convert_onnx_models_to_ort(
+                source.parent,
+                output_dir=target,
+                optimization_styles=[OptimizationStyle.Fixed],
+                target_platform="arm",
+            )
+            gc.collect()
         return next(target.glob("*.ort")).read_bytes()
 
 

@@ -11,6 +11,7 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgepack.artifact import TensorSpec
+from edgepack.bundle.manifest import Manifest, Tensor
 from edgepack.resources import RUNTIME
 from edgepack.yamlfile import YamlFile, explain
 
@@ -52,27 +53,49 @@ def load_spec(language: str) -> LoaderSpec:
         raise explain(error, file, known) from error
 
 
-def is_ours(language: str, bundle: Path) -> bool:
-    """Whether the loader in a bundle is, byte for byte, the one this edgepack ships (templates aside)."""
-    plain = {s: p for s, p in load_spec(language).files.items() if not s.endswith(".in")}
-    return all(
-        (bundle / place).is_file()
-        and (bundle / place).read_bytes() == (RUNTIME / language / source).read_bytes()
-        for source, place in plain.items()
+def is_ours(manifest: Manifest, bundle: Path) -> bool:
+    """Whether all that could be run in a bundle is, byte for byte, what this edgepack would write for its manifest.
+
+    Whatever else lies in it must be below `model/` and `golden/`, where no loader looks for code.
+    """
+    runtime = manifest.runtime
+    values = template_values(
+        app=manifest.release.app,
+        target=manifest.target.name,
+        bundle=f"{manifest.release.app}-{manifest.target.name}",
+        precision=manifest.model.precision,
+        model_path=manifest.model.path,
+        runtime=runtime,
+        inputs=manifest.inputs,
+        outputs=manifest.outputs,
+    )
+    ours = rendered(runtime.language, values)
+    others = {f.path for f in manifest.files} - ours.keys() - {"build.log"}
+    return all(p.startswith(("model/", "golden/")) for p in others) and all(
+        (bundle / place).is_file() and (bundle / place).read_bytes() == text
+        for place, text in ours.items()
     )
 
 
-def render(language: str, values: Mapping[str, str], into: Path) -> list[str]:
-    """Copy the loader into the bundle folder `into`; files ending in `.in` are templates. Returns the relative paths."""
-    spec = load_spec(language)
-    for source, place in spec.files.items():
+def rendered(language: str, values: Mapping[str, str]) -> dict[str, bytes]:
+    """The loader's files by their place in a bundle; those that end in `.in` here are templates, filled with `values`."""
+    files = {}
+    for source, place in load_spec(language).files.items():
         text = (RUNTIME / language / source).read_bytes()
         if source.endswith(".in"):
             text = Template(text.decode()).substitute(values).encode()
+        files[place] = text
+    return files
+
+
+def render(language: str, values: Mapping[str, str], into: Path) -> list[str]:
+    """Write the loader into the bundle folder `into`. Returns the relative paths."""
+    files = rendered(language, values)
+    for place, text in files.items():
         path = into / place
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(text)
-    return list(spec.files.values())
+    return list(files)
 
 
 def template_values(
@@ -83,8 +106,8 @@ def template_values(
     precision: str,
     model_path: str,
     runtime: Any,
-    inputs: Sequence[TensorSpec],
-    outputs: Sequence[TensorSpec],
+    inputs: Sequence[TensorSpec | Tensor],
+    outputs: Sequence[TensorSpec | Tensor],
 ) -> dict[str, str]:
     """What a loader's templates may name; see runtime/README.md."""
     first = inputs[0]
@@ -112,6 +135,6 @@ def template_values(
     }
 
 
-def _table(specs: Sequence[TensorSpec]) -> str:
+def _table(specs: Sequence[TensorSpec | Tensor]) -> str:
     rows = [f"| `{s.name}` | {s.dtype} | {', '.join(map(str, s.shape))} |" for s in specs]
     return "\n".join(["| name | dtype | shape |", "|---|---|---|", *rows])

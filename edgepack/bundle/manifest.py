@@ -15,6 +15,7 @@ import pydantic
 import rfc8785
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from edgepack.artifact import DTYPES
 from edgepack.errors import BundleError
 from edgepack.targets import Precision, Provider, SessionSettings
 
@@ -33,17 +34,28 @@ def _relative(path: str) -> str:
     return path
 
 
+def _known(dtype: str) -> str:
+    if dtype not in DTYPES:
+        raise ValueError(f"must be one of {', '.join(DTYPES)}")
+    return dtype
+
+
 RelativePath = Annotated[str, AfterValidator(_relative)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+#: What goes into folder names and into the templates of loaders.
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Version = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+$")]
+Dtype = Annotated[str, AfterValidator(_known)]
 #: JSON has no tuples, and strict mode takes no list for one.
-Dims = Annotated[tuple[int | str, ...], Field(strict=False)]
+Dims = Annotated[tuple[Annotated[int, Field(ge=0)] | str, ...], Field(strict=False)]
+Bound = Annotated[float, Field(strict=False, ge=0, allow_inf_nan=False)]
 
 
 class Release(BaseModel):
     """Which app, which version, and its place in the order of releases (a board refuses to go back)."""
 
     model_config = _STRICT
-    app: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    app: Name
     version: str
     seq: int = Field(ge=0)
 
@@ -52,7 +64,7 @@ class Target(BaseModel):
     """The profile this was built for, and what the device must be."""
 
     model_config = _STRICT
-    name: str
+    name: Name
     requires: dict[str, str]
 
 
@@ -71,7 +83,7 @@ class Tensor(BaseModel):
 
     model_config = _STRICT
     name: str
-    dtype: str
+    dtype: Dtype
     shape: Dims
 
 
@@ -79,10 +91,10 @@ class RuntimeSpec(BaseModel):
     """What runs it: pinned version, the oldest that may, providers in order, session settings."""
 
     model_config = _STRICT
-    language: str
+    language: str = Field(pattern=r"^[a-z]+$")
     package: str
-    version: str
-    min_version: str
+    version: Version
+    min_version: Version
     providers: Annotated[tuple[Provider, ...], Field(strict=False)]
     session: SessionSettings
 
@@ -92,7 +104,7 @@ class GoldenInput(BaseModel):
 
     model_config = _STRICT
     name: str
-    dtype: str
+    dtype: Dtype
     shape: Dims
     path: RelativePath
 
@@ -103,11 +115,11 @@ class Expectation(BaseModel):
     model_config = _STRICT
     name: str
     origin: Literal["shipped", "source"] = Field(alias="from")
-    dtype: str
+    dtype: Dtype
     shape: Dims
     path: RelativePath
-    atol: float = Field(strict=False)
-    rtol: float = Field(strict=False)
+    atol: Bound
+    rtol: Bound
 
 
 class GoldenCase(BaseModel):
@@ -177,7 +189,7 @@ class Manifest(BaseModel):
     """Everything a bundle says of itself. `critical` names fields a reader must know; a reader refuses those it does not."""
 
     model_config = _STRICT
-    schema_version: int = Field(alias="schema")
+    schema_version: int = Field(alias="schema", ge=1)
     critical: Annotated[tuple[str, ...], Field(strict=False)] = ()
     release: Release
     target: Target
@@ -201,8 +213,10 @@ class Manifest(BaseModel):
             BundleError: not JSON, duplicate keys, a newer schema, an unknown critical field, a missing or faulty field.
         """
         try:
-            data = json.loads(text, object_pairs_hook=_without_duplicates)
-        except ValueError as error:
+            data = json.loads(
+                text, object_pairs_hook=_without_duplicates, parse_constant=_no_constant
+            )
+        except (ValueError, RecursionError) as error:
             raise BundleError(
                 f"{place}: {error}", "build the bundle again; it was changed"
             ) from error
@@ -213,8 +227,10 @@ class Manifest(BaseModel):
             raise BundleError(
                 f"{place}: schema {schema}; this edgepack knows up to {SCHEMA}", "upgrade edgepack"
             )
-        critical = data.get("critical") or []
-        unknown = [c for c in critical if c not in Manifest.model_fields and c != "schema"]
+        critical = data.get("critical")
+        known = {f.alias or name for name, f in Manifest.model_fields.items()}
+        names = critical if isinstance(critical, list) else []
+        unknown = [c for c in names if isinstance(c, str) and c not in known]
         if unknown:
             raise BundleError(
                 f"{place}: critical fields this edgepack does not know: {', '.join(map(str, unknown))}",
@@ -228,6 +244,10 @@ class Manifest(BaseModel):
             raise BundleError(
                 f"{place}: {where}: {first['msg']}", "build the bundle again"
             ) from error
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

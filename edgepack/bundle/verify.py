@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from edgepack import proc
 from edgepack.bundle.loaders import SelfTest, is_ours, load_spec
+from edgepack.bundle.manifest import Manifest
 from edgepack.bundle.open import check_files, load_manifest
 from edgepack.errors import BundleError, DataError, EnvironmentMissing
 from edgepack.resources import RUNTIME
@@ -63,7 +64,7 @@ def verify(bundle: str | Path) -> VerifyResult:
     manifest = load_manifest(root)
     check_files(root, manifest)
     own = load_spec(manifest.runtime.language).self_test
-    why = _cannot_run(root, manifest.runtime.language, own)
+    why = _cannot_run(root, manifest, own)
     if not why and own is not None:
         outcome = _run_own(root, own)
         loader = manifest.runtime.language
@@ -134,10 +135,10 @@ def python_loader() -> ModuleType:
     return module
 
 
-def _cannot_run(root: Path, language: str, own: SelfTest | None) -> str:
+def _cannot_run(root: Path, manifest: Manifest, own: SelfTest | None) -> str:
     if own is None:
-        return f"the {language} loader runs on the device"
-    if not is_ours(language, root):
+        return f"the {manifest.runtime.language} loader runs on the device"
+    if not is_ours(manifest, root):
         # A hash in the manifest proves nothing of who wrote it: only code of this very edgepack is run.
         return "its loader is not the one this edgepack ships"
     missing = [p for p in own.needs if shutil.which(p) is None]

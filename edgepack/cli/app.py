@@ -13,6 +13,8 @@ import typer
 from edgepack.cli import build, convert, inspect, quickstart, run, targets, verify
 from edgepack.errors import EdgepackError
 
+#: 128 + SIGINT, as shells have it.
+_INTERRUPTED = 130
 _EPILOG = "Try it: edgepack quickstart. Then: edgepack build model.keras -t android -t web"
 
 app = typer.Typer(
@@ -56,6 +58,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         code = app(standalone_mode=False)
+        if code == _INTERRUPTED:  # what typer makes of a KeyboardInterrupt
+            raise KeyboardInterrupt
     except EdgepackError as error:
         code = _fail(error.kind, error.cause, error.fix, error.exit_code)
     except typer.TyperException as error:
@@ -66,7 +70,9 @@ def main() -> None:
             "usage", error.format_message(), "see --help", error.exit_code, shown=bool(show)
         )
     except (KeyboardInterrupt, typer.Abort):
-        code = _fail("interrupted", "interrupted", "nothing was written; run it again", 130)
+        code = _fail(
+            "interrupted", "interrupted", "nothing was written; run it again", _INTERRUPTED
+        )
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -82,6 +82,8 @@ def _read(options: list[str]) -> dict[str, Any]:
         name, separator, path = option.partition("=")
         if not separator or not name or not path:
             raise UsageError(f"--input {option!r} is not NAME=FILE.npy", "e.g. --input image=x.npy")
+        if name in feeds:
+            raise UsageError(f"--input {name} is given twice", "give each input once")
         try:
             feeds[name] = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:

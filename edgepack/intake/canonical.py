@@ -121,23 +121,23 @@ def _order(graph: onnx.GraphProto) -> None:
 
 def _needed(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     """Copies of the nodes the outputs need: each after what it reads, inputs first to last."""
-    producers = {name: node for node in graph.node for name in node.output if name}
-    done: set[str] = set()
+    producers = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
+    done: set[int] = set()
     ordered: list[onnx.NodeProto] = []
     stack = [(v.name, False) for v in reversed(graph.output)]
     while stack:
         name, read = stack.pop()
-        node = producers.get(name)
-        if node is None or node.output[0] in done:
+        place = producers.get(name)
+        if place is None or place in done:
             continue
         if read:
-            done.add(node.output[0])
+            done.add(place)
             copy = onnx.NodeProto()
-            copy.CopyFrom(node)
+            copy.CopyFrom(graph.node[place])
             ordered.append(copy)
         else:
             stack.append((name, True))
-            stack.extend((n, False) for n in reversed(_reads(node)))
+            stack.extend((n, False) for n in reversed(_reads(graph.node[place])))
     return ordered
 
 
@@ -204,10 +204,14 @@ def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
 
 
 def _value_names(graph: onnx.GraphProto) -> Iterator[str]:
+    """Values made in a graph and in its subgraphs, whose inputs too are made there."""
     for initializer in graph.initializer:
         yield initializer.name
-    for node in _nodes(graph):
+    for node in graph.node:
         yield from node.output
+        for inner in _subgraphs(node):
+            yield from (v.name for v in inner.input)
+            yield from _value_names(inner)
 
 
 def _rename(graph: onnx.GraphProto, renames: dict[str, str]) -> None:

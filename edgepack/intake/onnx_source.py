@@ -26,7 +26,9 @@ class OnnxSource:
         self._path = path
         self.framework = f"onnxruntime {onnxruntime.__version__}"
         try:
-            self._proto = onnx.load(path)
+            self._proto = onnx.load(path, load_external_data=False)
+            self.beside = onnxfile.external_files(self._proto, path.parent)
+            onnx.load_external_data_for_model(self._proto, str(path.parent))
             onnx.checker.check_model(self._proto)
         except Exception as error:  # onnx raises protobuf's, its own and OS errors
             raise ModelError(

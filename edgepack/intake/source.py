@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +22,7 @@ class Source(Protocol):
     Attributes:
         format: "keras", "keras-hdf5", "savedmodel" or "onnx".
         framework: what answers, with versions.
+        beside: files that belong to the model beside the one that was given (ONNX's external data).
         inputs, outputs: free dimensions have names; the first one is `batch`.
     """
 
@@ -28,6 +30,8 @@ class Source(Protocol):
     def format(self) -> str: ...
     @property
     def framework(self) -> str: ...
+    @property
+    def beside(self) -> tuple[Path, ...]: ...
     @property
     def inputs(self) -> tuple[TensorSpec, ...]: ...
     @property
@@ -109,7 +113,8 @@ def open_source(path: Path, folder: Path) -> Source:
 
 def _is_text(head: bytes) -> bool:
     try:
-        text = head.decode("utf-8")
+        # The last letter may be cut in two.
+        text, _ = codecs.utf_8_decode(head, "strict", False)
     except UnicodeDecodeError:
         return False
     return all(c.isprintable() or c.isspace() for c in text)

@@ -34,6 +34,8 @@ class TensorFlowSource:
     The constructor returns at once; TensorFlow's start-up runs beside the caller until `inputs` is first asked for.
     """
 
+    beside: tuple[Path, ...] = ()
+
     def __init__(self, path: Path, form: str, folder: Path) -> None:
         """Raises EnvironmentMissing: TensorFlow or tf2onnx is not installed."""
         for package in ("tensorflow", "tf2onnx"):

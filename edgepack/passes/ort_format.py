@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import warnings
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -47,7 +48,9 @@ class OrtFormat:
         level = logger.level
         logger.setLevel(logging.ERROR)
         try:
-            with contextlib.redirect_stdout(printed):
+            with contextlib.redirect_stdout(printed), warnings.catch_warnings():
+                # The converter leaves files to the garbage collector.
+                warnings.simplefilter("ignore", ResourceWarning)
                 convert_onnx_models_to_ort(
                     model.path,
                     output_dir=written,

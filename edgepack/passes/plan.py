@@ -26,7 +26,10 @@ class ShapeRequest:
         batch = step.batch
         if self.batch is not None:
             batch = self.batch if isinstance(self.batch, int) else None
-        return dataclasses.replace(step, batch=batch, fixed=self.shapes, static=static)
+        asked = isinstance(self.batch, int)
+        return dataclasses.replace(
+            step, batch=batch, batch_asked=asked, fixed=self.shapes, static=static
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,7 @@ class Shapes:
 
     Attributes:
         batch: size of a free first dimension named like a batch; None leaves it free.
+        batch_asked: the user gave `batch`: a `--shape` with another one contradicts it.
         fixed: (input, sizes) from `--shape`; a name in the sizes leaves that dimension free.
         static: the target takes no free dimension: any left is an error that lists them all.
     """
@@ -39,6 +40,7 @@ class Shapes:
     needs_calibration: ClassVar[bool] = False
 
     batch: int | None = 1
+    batch_asked: bool = False
     fixed: tuple[tuple[str, tuple[Dim, ...]], ...] = ()
     static: bool = False
 
@@ -108,8 +110,13 @@ class Shapes:
         if self.batch is not None:
             for spec in inputs:
                 first = spec.shape[0] if spec.shape else None
-                if isinstance(first, str) and _BATCH.fullmatch(first):
-                    sizes.setdefault(first, self.batch)
+                if not isinstance(first, str) or not _BATCH.fullmatch(first):
+                    continue
+                if sizes.setdefault(first, self.batch) != self.batch and self.batch_asked:
+                    raise ShapeError(
+                        f"dimension {first!r} is given both {sizes[first]} and {self.batch}",
+                        "make --shape and --batch agree",
+                    )
         return sizes
 
     def _pairs(self, spec: TensorSpec, wanted: tuple[Dim, ...]) -> list[tuple[int, str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -111,7 +110,7 @@ class Calibration:
         tail = list(spec.shape[1:])
         whole = x.ndim == len(spec.shape) + 1
         expected = list(spec.shape) if whole else tail
-        fits = whole or x.ndim == len(spec.shape)
+        fits = whole or 0 < x.ndim == len(spec.shape)
         fits = fits and all(
             isinstance(d, str) or d == n for d, n in zip(expected, x.shape[1:], strict=True)
         )
@@ -144,9 +143,8 @@ def read_calibration(path: Path) -> Calibration:
     if not path.is_file():
         raise DataError(f"calibration data {path}: no such file", "check the path")
     try:
-        loaded = np.load(path, allow_pickle=False)
-        arrays = {k: loaded[k] for k in loaded.files} if hasattr(loaded, "files") else {"": loaded}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        arrays = _arrays(path)
+    except Exception as error:  # numpy, zipfile, zlib and tokenize have their own for damaged files
         raise DataError(
             f"calibration data {path}: not a .npz or .npy of plain arrays ({error})",
             "write it with np.savez(file, **{input_name: array}), array of shape [N, …]",
@@ -154,6 +152,19 @@ def read_calibration(path: Path) -> Calibration:
     if not arrays:
         raise DataError(f"calibration data {path}: holds no array", "save one per input")
     return Calibration(arrays, source=path.name)
+
+
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    with path.open("rb") as file:
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return {"": loaded}
+        arrays = {}
+        for name in loaded.files:
+            if not isinstance(loaded[name], np.ndarray):
+                raise ValueError(f"{name} is no array")
+            arrays[name] = loaded[name]
+        return arrays
 
 
 def as_calibration(data: object) -> Calibration | None:

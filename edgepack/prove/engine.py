@@ -65,4 +65,4 @@ def answer(path: Path, feeds: Tensors, *, optimize: bool = True) -> dict[str, ND
             f"onnxruntime cannot run {path.name} on {shapes}: {error}",
             "check the shapes (--shape, --batch); the message names the node",
         ) from error
-    return {n: np.ascontiguousarray(v) for n, v in zip(names, values, strict=True)}
+    return {n: np.asarray(v, order="C") for n, v in zip(names, values, strict=True)}

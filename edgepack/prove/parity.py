@@ -108,10 +108,13 @@ def _one(name: str, b: NDArray[Any], a: NDArray[Any] | None, tolerance: Toleranc
         return verdict(math.inf, math.inf, -1.0, f"shape {list(a.shape)} became of {list(b.shape)}")
     x, y = _float(a), _float(b)
     same = (x == y) | (np.isnan(x) & np.isnan(y))
-    with np.errstate(invalid="ignore", over="ignore"):
-        distance = np.where(same, 0.0, np.abs(x - y))
-    distance = np.where(np.isnan(distance), math.inf, distance)
-    limit = bound + tolerance.rtol * np.abs(np.nan_to_num(y))
+    finite = np.isfinite(x) & np.isfinite(y)
+    # What is not finite on either side is the same or infinitely far off.
+    distance = np.where(same, 0.0, math.inf)
+    distance = np.where(
+        finite, np.abs(np.where(finite, x, 0.0) - np.where(finite, y, 0.0)), distance
+    )
+    limit = bound + tolerance.rtol * np.abs(np.where(finite, y, 0.0))
     max_abs = float(distance.max(initial=0.0))
     mse = float(np.mean(distance**2)) if distance.size else 0.0
     cosine = _cosine(x, y)
@@ -145,7 +148,8 @@ def _float(x: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _cosine(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    a, b = np.nan_to_num(x).ravel(), np.nan_to_num(y).ravel()
+    finite = np.isfinite(x) & np.isfinite(y)
+    a, b = x[finite], y[finite]
     norms = float(np.linalg.norm(a) * np.linalg.norm(b))
     if norms == 0.0:
         return 1.0 if not a.any() and not b.any() else 0.0
