@@ -55,7 +55,8 @@ def _root(
 
 def main() -> None:
     """Run the command line; the one place where errors become messages and exit codes."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, _terminate)
     try:
         code = app(standalone_mode=False)
         if code == _INTERRUPTED:  # what typer makes of a KeyboardInterrupt
@@ -86,5 +87,5 @@ def _fail(kind: str, cause: str, fix: str, code: int, *, shown: bool = False) ->
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:
-    """SIGTERM cleans up as Ctrl-C does."""
+    """A request to end cleans up as Ctrl-C does."""
     raise KeyboardInterrupt

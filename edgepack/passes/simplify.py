@@ -15,7 +15,7 @@ from edgepack.prove.engine import open_session
 
 @dataclass(frozen=True, kw_only=True)
 class Simplify:
-    """onnxruntime's own "basic" optimizations, saved as ONNX: constant folding, dead nodes, Conv + BatchNorm and the like.
+    """onnxruntime's own "basic" optimizations, saved as ONNX: constant folding, Conv + BatchNorm and the like.
 
     They keep to the operators of the model's domains, so any runtime can read the result.
     Source: onnxruntime documentation, "Graph optimizations in ONNX Runtime", Basic.

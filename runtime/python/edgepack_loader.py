@@ -56,7 +56,7 @@ FIELDS = (
     *("runtime", "golden", "files", "build"),
 )
 #: Signatures may lie beside the manifest without being listed in it.
-SIGNATURES = re.compile(r"manifest\.((sig|json\.sig)[\w.-]*|[\w.-]+\.json)", re.ASCII)
+SIGNATURES = re.compile(r"manifest\.(sig|json\.sig)[\w.-]*", re.ASCII)
 ITEM_SIZES = {
     **{"bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "float16": 2},
     **{"int32": 4, "uint32": 4, "float32": 4, "int64": 8, "uint64": 8, "float64": 8},
@@ -227,7 +227,7 @@ class EdgepackBundle:
     def check(self) -> None:
         """Compare every byte on disk with the manifest: the same set of files, sizes and SHA-256.
 
-        Only `manifest.json` and signatures of it (`manifest.sig*`, `manifest.*.json`) may lie there unlisted.
+        Only `manifest.json` and signatures of it (`manifest.sig*`) may lie there unlisted.
 
         Raises:
             EdgepackError: file-missing if files are missing and nothing else, else file-corrupt; lists all that differ.

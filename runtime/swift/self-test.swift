@@ -28,6 +28,6 @@ do {
         ],
     ])
 } catch {
-    let kind = (error as? EdgepackError)?.kind.rawValue ?? "onnxruntime"
+    let kind = (error as? EdgepackError)?.kind.rawValue ?? "runtime-failed"
     try finish(2, ["error": ["kind": kind, "message": error.localizedDescription]])
 }

@@ -224,7 +224,7 @@ def test_a_pipe_in_the_place_of_a_file_does_not_hang(loader: ModuleType, copy: C
 
 def test_check_accepts_what_was_written_and_signatures(loader: ModuleType, copy: Copy) -> None:
     bundle = copy("multi-ort")
-    for name in ("manifest.sig", "manifest.sig.pem", "manifest.json.sig", "manifest.sigstore.json"):
+    for name in ("manifest.sig", "manifest.sig.pem", "manifest.json.sigstore"):
         (bundle / name).write_text("x")
     loader.EdgepackBundle.open(bundle).check()
 

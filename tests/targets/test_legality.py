@@ -113,6 +113,10 @@ def test_phones_and_wasm_get_one_ort_file(
     built: dict[tuple[str, str], Path], target: str, precision: str
 ) -> None:
     (model,) = (built[target, precision] / "model").iterdir()
+    if (target, precision) == ("android-nnapi", "int8"):
+        # NNAPI looks for Q/DQ pairs, which only the plain graph keeps for every runtime version.
+        assert model.suffix == ".onnx"
+        return
     assert model.suffix == ".ort"
     assert model.read_bytes()[4:8] == b"ORTM"
 

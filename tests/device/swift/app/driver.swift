@@ -15,7 +15,7 @@ struct Request: Decodable {
 }
 
 func failure(_ error: any Error) -> [String: Any] {
-    let kind = (error as? EdgepackError)?.kind.rawValue ?? "onnxruntime"
+    let kind = (error as? EdgepackError)?.kind.rawValue ?? "runtime-failed"
     return ["error": ["kind": kind, "message": error.localizedDescription]]
 }
 
