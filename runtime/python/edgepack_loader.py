@@ -130,7 +130,10 @@ _FORM = {
     "model": {"path": _PATH, "precision": _TEXT},
     "inputs": [_TENSOR],
     "outputs": [_TENSOR],
-    "runtime": {"min_version": _VERSION, "providers": _PROVIDERS, "session": _SESSION},
+    "runtime": {
+        **{"language": _TEXT, "min_version": _VERSION},
+        **{"providers": _PROVIDERS, "session": _SESSION},
+    },
     "golden": [{"name": _TEXT, "inputs": [_GOLDEN], "expect": [_ANSWER]}],
     "files": [{"path": _PATH, "size": _COUNT, "sha256": _SHA256, "role": _TEXT}],
 }
@@ -272,7 +275,9 @@ class EdgepackBundle:
         if self._model is None:
             raise ValueError("the bundle is closed")
         runtime, path = self.manifest["runtime"], self.manifest["model"]["path"]
-        ort = _onnxruntime(runtime["min_version"])
+        # Another language's minimum is a version of another package; a host that checks such a bundle has its own.
+        own = runtime["language"] == "python"
+        ort = _onnxruntime(runtime["min_version"] if own else "0")
         options = _session_options(ort, runtime["session"], threads)
         known = {p["name"]: p["options"] for p in runtime["providers"]}
         unknown = [name for name in providers or () if name not in known]

@@ -300,10 +300,11 @@ def test_the_report_counts_nodes_where_onnxruntime_can_tell(
 ) -> None:
     report = loader.EdgepackBundle.open(samples / "conv-onnx").session().report()
     manifest = manifest_of(samples / "conv-onnx")
+    tells = hasattr(onnxruntime.InferenceSession, "get_provider_graph_assignment_info")
     assert report == {
         "provider": CPU,
         "proven": True,
-        "nodes": {CPU: 6},
+        "nodes": {CPU: 6} if tells else None,  # onnxruntime 1.24 and newer
         "fallback": [],
         "passed_over": {},
         "runtime_version": onnxruntime.__version__,
@@ -344,11 +345,17 @@ def test_a_caller_may_choose_among_the_providers_only(loader: ModuleType, copy: 
     assert caught.value.kind == "provider-unavailable"
 
 
-def test_an_old_onnxruntime_is_refused_whatever_the_language(
+def test_another_languages_minimum_is_not_held_against_this_onnxruntime(
     loader: ModuleType, copy: Copy
 ) -> None:
     bundle = copy("conv-onnx")
     edit(bundle, lambda m: m["runtime"].update(min_version="99.0.0", language="kotlin"))
+    assert loader.EdgepackBundle.open(bundle).session().self_test()["passed"]
+
+
+def test_an_old_onnxruntime_is_refused(loader: ModuleType, copy: Copy) -> None:
+    bundle = copy("conv-onnx")
+    edit(bundle, lambda m: m["runtime"].update(min_version="99.0.0"))
     with pytest.raises(loader.EdgepackError, match=r"needs 99\.0\.0") as caught:
         loader.EdgepackBundle.open(bundle).session()
     assert caught.value.kind == "runtime-too-old"
