@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from edgepack.passes.plan import ShapeRequest
 from edgepack.passes.shapes import Shapes
 from edgepack.passes.step import StepContext
 from edgepack.progress import Progress
-from edgepack.prove.engine import answer
+from edgepack.prove.engine import answers
 from edgepack.prove.golden import golden_feeds
 from edgepack.prove.parity import Parity, compare, require
 from edgepack.targets import Tolerance
@@ -66,9 +66,7 @@ def convert(
     path, final = Path(model), Path(output)
     progress = progress or Progress()
     refuse_existing([final], overwrite=overwrite)
-    step = ShapeRequest(
-        shapes=tuple((k, tuple(v)) for k, v in (shapes or {}).items()), batch=batch
-    ).applied_to(Shapes(batch=None), static=False)
+    step = ShapeRequest.of(shapes, batch).applied_to(Shapes(batch=None), static=False)
     tolerance = Tolerance(
         atol=TOLERANCE.atol if atol is None else atol, rtol=TOLERANCE.rtol if rtol is None else rtol
     )
@@ -81,31 +79,19 @@ def convert(
             # Where the file keeps a dimension free, the proof still needs a size.
             feeds = golden_feeds(Shapes(batch=1).resolve(specs), None)
             progress.stage(_LANE, "convert")
-            converted, _ = source.convert(_made(folder / "converted") / final.name)
+            whole, shaped = folder / "converted", folder / "shaped"
+            whole.mkdir()
+            shaped.mkdir()
+            converted, _ = source.convert(whole / final.name)
             progress.stage(_LANE, "compare")
-            context = StepContext(
-                folder=_made(folder / "shapes"), name=final.stem, calibration=None
-            )
+            context = StepContext(folder=shaped, name=final.stem, calibration=None)
             result = step.run(converted, context).model
-            parity = compare(
-                source.answer(feeds), [answer(result.path, feed) for feed in feeds], tolerance
-            )
+            parity = compare(source.answer(feeds), answers(result.path, feeds), tolerance)
             framework = source.framework
         finally:
             source.close()
         require(parity, stage=_LANE, where=path.name, precision="fp32")
         publish([(result.path, final)], aside=folder)
     progress.finish(_LANE, framework)
-    moved = ModelFile(
-        path=final,
-        format=result.format,
-        inputs=result.inputs,
-        outputs=result.outputs,
-        opset=result.opset,
-    )
+    moved = dataclasses.replace(result, path=final)
     return ConvertResult(path=final, model=moved, framework=framework, parity=parity)
-
-
-def _made(folder: Path) -> Path:
-    os.mkdir(folder)
-    return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -77,13 +78,6 @@ def _model(place: Path) -> dict[str, Any]:
         "inputs": [vars(s) for s in converted.inputs],
         "outputs": [vars(s) for s in converted.outputs],
         "opset": converted.opset,
-        "parameters": sum(_elements(i.dims) for i in proto.graph.initializer),
+        "parameters": sum(math.prod(i.dims) for i in proto.graph.initializer),
         "operators": dict(operators.most_common()),
     }
-
-
-def _elements(dims: Any) -> int:
-    count = 1
-    for size in dims:
-        count *= size
-    return count

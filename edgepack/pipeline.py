@@ -7,17 +7,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgepack.artifact import Dim, tree_sha256, tree_size
+from edgepack.artifact import Dim, TensorSpec, tree_sha256, tree_size
 from edgepack.buildlog import build_log
 from edgepack.bundle.manifest import Manifest, Release, SourceModel
 from edgepack.bundle.verify import self_test
 from edgepack.bundle.write import Golden, write_bundle
 from edgepack.errors import BundleError, ShapeError, UsageError
 from edgepack.intake.source import Source, open_source
-from edgepack.names import app_name
+from edgepack.names import app_name, bundle_name
 from edgepack.passes.plan import Plan, ShapeRequest, make_plan
 from edgepack.progress import Progress
-from edgepack.prove.calibration import Calibration, as_calibration
+from edgepack.prove.calibration import as_calibration
 from edgepack.prove.golden import golden_feeds
 from edgepack.stages import Stage, StageRunner
 from edgepack.targets import TargetProfile, load_target
@@ -34,7 +34,6 @@ class BuildResult:
     Attributes:
         size_before, size_after: bytes of the user's model and of the shipped model file.
         worst: (stage, L∞ distance from the source framework over all outputs and cases), in order.
-        device_runs: what the self-test of the finished bundle ran on (this machine's provider).
     """
 
     target: str
@@ -94,9 +93,7 @@ def build(
     release = Release(app=name, version=version, seq=release_seq)
     profiles = _profiles(targets)
     samples = as_calibration(calibration)
-    request = ShapeRequest(
-        shapes=tuple((k, tuple(v)) for k, v in (shapes or {}).items()), batch=batch
-    )
+    request = ShapeRequest.of(shapes, batch)
     plans = [
         make_plan(
             profile,
@@ -108,7 +105,7 @@ def build(
         )
         for profile in profiles
     ]
-    finals = [output / f"{name}-{profile.name}" for profile in profiles]
+    finals = [output / bundle_name(name, profile.name) for profile in profiles]
     refuse_existing(finals, overwrite=overwrite)
 
     with workspace(output) as folder:
@@ -118,12 +115,17 @@ def build(
         progress.stage(INTAKE, "open")
         source = open_source(path, folder)
         try:
-            golden, samples = _golden(source, plans, samples)
+            specs = _resolved(source, plans)
+            if samples is not None:
+                samples = samples.checked(source.inputs)
+            feeds = golden_feeds(specs, samples)
             progress.stage(INTAKE, "convert")
             converted, said = source.convert(folder / f"{name}.onnx")
             progress.stage(INTAKE, "ask the source")
             golden = Golden(
-                feeds=golden.feeds, source=source.answer(golden.feeds), origin=golden.origin
+                feeds=feeds,
+                source=source.answer(feeds),
+                origin="seeded noise" if samples is None else "calibration data",
             )
             record = SourceModel(
                 name=path.name,
@@ -177,10 +179,8 @@ def _profiles(targets: Sequence[str | TargetProfile]) -> list[TargetProfile]:
     return profiles
 
 
-def _golden(
-    source: Source, plans: Sequence[Plan], samples: Calibration | None
-) -> tuple[Golden, Calibration | None]:
-    """Golden feeds at the sizes the plans fix, without the answers yet; and the calibration data, checked."""
+def _resolved(source: Source, plans: Sequence[Plan]) -> tuple[TensorSpec, ...]:
+    """The source's inputs at the sizes that every plan can take."""
     resolved = []
     for plan in plans:
         try:
@@ -188,13 +188,7 @@ def _golden(
         except ShapeError as error:
             raise ShapeError(f"{plan.profile.name}: {error.cause}", error.fix) from error
     # Targets that fix a dimension all fix it alike (the request is one); one that leaves it free takes any size.
-    fixed = min(resolved, key=lambda specs: sum(len(s.free_dims) for s in specs))
-    if samples is not None:
-        samples = samples.checked(source.inputs)
-        origin = "calibration data"
-    else:
-        origin = "seeded noise"
-    return Golden(feeds=golden_feeds(fixed, samples), source=(), origin=origin), samples
+    return min(resolved, key=lambda specs: sum(len(s.free_dims) for s in specs))
 
 
 def _require_self_test(bundle: Path, manifest: Manifest) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edgepack.artifact import ModelFile
 from edgepack.bundle.manifest import StageRecord
@@ -12,8 +13,9 @@ from edgepack.passes.plan import Plan
 from edgepack.passes.step import Step, StepContext, StepResult, options_of
 from edgepack.progress import Progress
 from edgepack.prove.calibration import Calibration
-from edgepack.prove.engine import Tensors, answer
+from edgepack.prove.engine import Answers, Tensors, answers
 from edgepack.prove.parity import Parity, compare, require
+from edgepack.targets import Tolerance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +51,7 @@ class StageRunner:
         self._source = source
         self._calibration = calibration
         self._results: dict[tuple[str, Step], StepResult] = {}
-        self._answers: dict[str, list[Tensors]] = {}
+        self._answers: dict[str, Answers] = {}
 
     def run(self, plan: Plan, converted: ModelFile, progress: Progress) -> list[Stage]:
         """All stages of a plan, the conversion first.
@@ -83,16 +85,22 @@ class StageRunner:
             self._results[key] = step.run(model, context)
         return self._results[key]
 
-    def _answer(self, model: ModelFile) -> list[Tensors]:
+    def _answer(self, model: ModelFile) -> Answers:
         if model.sha256 not in self._answers:
-            self._answers[model.sha256] = [answer(model.path, feed) for feed in self._feeds]
+            self._answers[model.sha256] = answers(model.path, self._feeds)
         return self._answers[model.sha256]
 
-    def _prove(  # type: ignore[no-untyped-def]
-        self, plan: Plan, name: str, options, result: StepResult, tolerance, precision: str
+    def _prove(
+        self,
+        plan: Plan,
+        name: str,
+        options: dict[str, Any],
+        result: StepResult,
+        tolerance: Tolerance,
+        precision: str,
     ) -> Stage:
-        answers = self._answer(result.model)
-        parity = compare(self._source, answers, tolerance)
+        given = self._answer(result.model)
+        parity = compare(self._source, given, tolerance)
         require(parity, stage=name, where=plan.profile.name, precision=precision)
         record = StageRecord(
             step=name,
@@ -103,4 +111,4 @@ class StageRunner:
             size=result.model.size_bytes,
             parity=tuple(p.as_json() for p in parity),
         )
-        return Stage(name=name, result=result, answers=answers, parity=parity, record=record)
+        return Stage(name=name, result=result, answers=given, parity=parity, record=record)

@@ -11,11 +11,11 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from edgepack.errors import TargetError
+from edgepack.names import NAME, VERSION
 from edgepack.resources import RUNTIME, TARGETS
 from edgepack.yamlfile import YamlFile, explain, first_fault
 
 Precision = Literal["fp32", "fp16", "int8"]
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 #: Keys that say what a file is, not what a device needs: they are not inherited.
@@ -99,8 +99,8 @@ class Runtime(BaseModel):
     model_config = _STRICT
     language: str
     package: str
-    version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
-    min_version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
+    version: str = Field(pattern=VERSION)
+    min_version: str = Field(pattern=VERSION)
     providers: tuple[Provider, ...] = Field(min_length=1)
     session: SessionSettings = Field(default_factory=SessionSettings)
 
@@ -124,7 +124,7 @@ class TargetProfile(BaseModel):
     """
 
     model_config = _STRICT
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=NAME)
     title: str
     runtime: Runtime
     static_shapes: bool

@@ -13,7 +13,7 @@ from edgepack import onnxfile
 from edgepack.artifact import ModelFile
 from edgepack.passes.step import Step, StepContext, StepResult
 from edgepack.prove.calibration import Calibration, as_calibration
-from edgepack.prove.engine import answer
+from edgepack.prove.engine import answers
 
 #: A dimension in these models: a size, or the name of a free one.
 Shape = Sequence[int | str]
@@ -144,4 +144,4 @@ def run_step(step: Step, start: ModelFile, folder: Path, calibration: object = N
 
 def answers_of(made: ModelFile, **feeds: np.ndarray) -> dict[str, np.ndarray]:
     """A model's outputs by name."""
-    return answer(made.path, feeds)
+    return answers(made.path, [feeds])[0]

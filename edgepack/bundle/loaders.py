@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from string import Template
-from typing import Any
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
-from edgepack.artifact import TensorSpec
-from edgepack.bundle.manifest import Manifest, Tensor
+from edgepack.bundle.manifest import Manifest, Model, Release, RuntimeSpec, Target, Tensor
+from edgepack.names import bundle_name
 from edgepack.resources import RUNTIME
 from edgepack.yamlfile import YamlFile, explain
 
@@ -58,18 +58,14 @@ def is_ours(manifest: Manifest, bundle: Path) -> bool:
 
     Whatever else lies in it must be below `model/` and `golden/`, where no loader looks for code.
     """
-    runtime = manifest.runtime
-    values = template_values(
-        app=manifest.release.app,
-        target=manifest.target.name,
-        bundle=f"{manifest.release.app}-{manifest.target.name}",
-        precision=manifest.model.precision,
-        model_path=manifest.model.path,
-        runtime=runtime,
-        inputs=manifest.inputs,
-        outputs=manifest.outputs,
+    ours = rendered(
+        manifest.release,
+        manifest.target,
+        manifest.model,
+        manifest.runtime,
+        manifest.inputs,
+        manifest.outputs,
     )
-    ours = rendered(runtime.language, values)
     others = {f.path for f in manifest.files} - ours.keys() - {"build.log"}
     return all(p.startswith(("model/", "golden/")) for p in others) and all(
         (bundle / place).is_file() and (bundle / place).read_bytes() == text
@@ -77,50 +73,26 @@ def is_ours(manifest: Manifest, bundle: Path) -> bool:
     )
 
 
-def rendered(language: str, values: Mapping[str, str]) -> dict[str, bytes]:
-    """The loader's files by their place in a bundle; those that end in `.in` here are templates, filled with `values`."""
-    files = {}
-    for source, place in load_spec(language).files.items():
-        text = (RUNTIME / language / source).read_bytes()
-        if source.endswith(".in"):
-            text = Template(text.decode()).substitute(values).encode()
-        files[place] = text
-    return files
+def rendered(
+    release: Release,
+    target: Target,
+    model: Model,
+    runtime: RuntimeSpec,
+    inputs: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+) -> dict[str, bytes]:
+    """The loader's files by their place in a bundle.
 
-
-def render(language: str, values: Mapping[str, str], into: Path) -> list[str]:
-    """Write the loader into the bundle folder `into`. Returns the relative paths."""
-    files = rendered(language, values)
-    for place, text in files.items():
-        path = into / place
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(text)
-    return list(files)
-
-
-def template_values(
-    *,
-    app: str,
-    target: str,
-    bundle: str,
-    precision: str,
-    model_path: str,
-    runtime: Any,
-    inputs: Sequence[TensorSpec | Tensor],
-    outputs: Sequence[TensorSpec | Tensor],
-) -> dict[str, str]:
-    """What a loader's templates may name; see runtime/README.md."""
+    Those that end in `.in` here are templates: `$name` stands for what runtime/README.md says.
+    """
     first = inputs[0]
     sizes = [d if isinstance(d, int) else 1 for d in first.shape]
-    elements = 1
-    for size in sizes:
-        elements *= size
-    return {
-        "app": app,
-        "target": target,
-        "bundle": bundle,
-        "precision": precision,
-        "model_path": model_path,
+    values = {
+        "app": release.app,
+        "target": target.name,
+        "bundle": bundle_name(release.app, target.name),
+        "precision": model.precision,
+        "model_path": model.path,
         "package": runtime.package,
         "version": runtime.version,
         "min_version": runtime.min_version,
@@ -130,11 +102,18 @@ def template_values(
         "input_name": first.name,
         "input_dtype": first.dtype,
         "input_shape": ", ".join(map(str, sizes)),
-        "input_elements": str(elements),
+        "input_elements": str(math.prod(sizes)),
         "output_name": outputs[0].name,
     }
+    files = {}
+    for source, place in load_spec(runtime.language).files.items():
+        text = (RUNTIME / runtime.language / source).read_bytes()
+        if source.endswith(".in"):
+            text = Template(text.decode()).substitute(values).encode()
+        files[place] = text
+    return files
 
 
-def _table(specs: Sequence[TensorSpec | Tensor]) -> str:
+def _table(specs: Sequence[Tensor]) -> str:
     rows = [f"| `{s.name}` | {s.dtype} | {', '.join(map(str, s.shape))} |" for s in specs]
     return "\n".join(["| name | dtype | shape |", "|---|---|---|", *rows])

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from edgepack.artifact import DTYPES
 from edgepack.errors import BundleError
+from edgepack.names import NAME, VERSION
 from edgepack.targets import Precision, Provider, SessionSettings
 
 SCHEMA = 1
@@ -43,8 +44,8 @@ def _known(dtype: str) -> str:
 RelativePath = Annotated[str, AfterValidator(_relative)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 #: What goes into folder names and into the templates of loaders.
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-Version = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+$")]
+Name = Annotated[str, StringConstraints(pattern=NAME)]
+Version = Annotated[str, StringConstraints(pattern=VERSION)]
 Dtype = Annotated[str, AfterValidator(_known)]
 #: JSON has no tuples, and strict mode takes no list for one.
 Dims = Annotated[tuple[Annotated[int, Field(ge=0)] | str, ...], Field(strict=False)]

@@ -67,47 +67,36 @@ def write_bundle(
         shipped: what `model` answers to the golden feeds on this machine.
     """
     writer = _Writer(folder)
-    runtime = plan.profile.runtime
-    model_path = f"model/{release.app}.{model.format.value}"
-    writer.copy(model.path, model_path, "model")
-    cases = tuple(
-        _case(writer, str(i), plan, golden.feeds[i], golden.source[i], shipped[i])
-        for i in range(len(golden.feeds))
-    )
-    values = loaders.template_values(
-        app=release.app,
-        target=plan.profile.name,
-        bundle=f"{release.app}-{plan.profile.name}",
+    profile = plan.profile
+    target = Target(name=profile.name, requires=profile.requires)
+    shipped_model = Model(
+        path=f"model/{release.app}.{model.format.value}",
+        format=model.format.value,
         precision=plan.precision,
-        model_path=model_path,
-        runtime=runtime,
-        inputs=model.inputs,
-        outputs=model.outputs,
+        opset=model.opset,
     )
-    for path in loaders.render(runtime.language, values, folder):
-        writer.add(path, "doc" if path.endswith(".md") else "loader")
+    runtime = RuntimeSpec.model_validate(profile.runtime.model_dump())
+    inputs, outputs = _tensors(model.inputs), _tensors(model.outputs)
+    writer.copy(model.path, shipped_model.path, "model")
+    cases = tuple(
+        _case(writer, str(i), plan, feed, source_answer, shipped_answer)
+        for i, (feed, source_answer, shipped_answer) in enumerate(
+            zip(golden.feeds, golden.source, shipped, strict=True)
+        )
+    )
+    files = loaders.rendered(release, target, shipped_model, runtime, inputs, outputs)
+    for path, content in files.items():
+        writer.write(path, content, "doc" if path.endswith(".md") else "loader")
     writer.write("build.log", log.encode(), "log")
     manifest = Manifest(
         schema=SCHEMA,
         critical=(),
         release=release,
-        target=Target(name=plan.profile.name, requires=plan.profile.requires),
-        model=Model(
-            path=model_path,
-            format=model.format.value,
-            precision=plan.precision,
-            opset=model.opset,
-        ),
-        inputs=_tensors(model.inputs),
-        outputs=_tensors(model.outputs),
-        runtime=RuntimeSpec(
-            language=runtime.language,
-            package=runtime.package,
-            version=runtime.version,
-            min_version=runtime.min_version,
-            providers=runtime.providers,
-            session=runtime.session,
-        ),
+        target=target,
+        model=shipped_model,
+        inputs=inputs,
+        outputs=outputs,
+        runtime=runtime,
         golden=cases,
         files=tuple(sorted(writer.files, key=lambda f: f.path)),
         build=Build(

@@ -11,6 +11,7 @@ from edgepack.cli.options import (
     AtolOption,
     BatchOption,
     Json,
+    ModelArgument,
     Overwrite,
     RtolOption,
     ShapeOption,
@@ -33,10 +34,7 @@ def register(app: typer.Typer) -> None:
 
 
 def build(
-    model: Annotated[
-        Path,
-        typer.Argument(help="A .keras, .h5/.hdf5, SavedModel folder or .onnx.", show_default=False),
-    ],
+    model: ModelArgument,
     target: Annotated[
         list[str],
         typer.Option(

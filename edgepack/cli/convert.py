@@ -11,6 +11,7 @@ from edgepack.cli.options import (
     AtolOption,
     BatchOption,
     Json,
+    ModelArgument,
     Overwrite,
     RtolOption,
     ShapeOption,
@@ -31,10 +32,7 @@ def register(app: typer.Typer) -> None:
 
 
 def convert(
-    model: Annotated[
-        Path,
-        typer.Argument(help="A .keras, .h5/.hdf5, SavedModel folder or .onnx.", show_default=False),
-    ],
+    model: ModelArgument,
     output: Annotated[
         Path, typer.Option("-o", "--output", help="The .onnx file to write.", show_default=False)
     ],

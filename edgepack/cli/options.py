@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from edgepack.errors import UsageError
 
+ModelArgument = Annotated[
+    Path,
+    typer.Argument(help="A .keras, .h5/.hdf5, SavedModel folder or .onnx.", show_default=False),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 ShapeOption = Annotated[
     list[str] | None,

@@ -12,8 +12,7 @@ from edgepack import onnxfile
 from edgepack.artifact import ModelFile
 from edgepack.errors import ModelError
 from edgepack.intake.canonical import name_free_dims, refuse_leftovers
-from edgepack.intake.source import Answers
-from edgepack.prove.engine import Tensors, answer
+from edgepack.prove.engine import Answers, Tensors, answers
 
 
 class OnnxSource:
@@ -46,7 +45,7 @@ class OnnxSource:
         return onnxfile.save(self._proto, path), ()
 
     def answer(self, feeds: Sequence[Tensors]) -> Answers:
-        return [answer(self._path, feed, optimize=False) for feed in feeds]
+        return answers(self._path, feeds, optimize=False)
 
     def close(self) -> None:
         """Nothing is held."""

@@ -5,15 +5,11 @@ from __future__ import annotations
 import codecs
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
-
-from numpy.typing import NDArray
+from typing import Protocol
 
 from edgepack.artifact import ModelFile, TensorSpec
 from edgepack.errors import ModelError
-from edgepack.prove.engine import Tensors
-
-Answers = list[dict[str, NDArray[Any]]]
+from edgepack.prove.engine import Answers, Tensors
 
 
 class Source(Protocol):

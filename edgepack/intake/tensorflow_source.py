@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
 from edgepack import onnxfile
 from edgepack.artifact import ModelFile, TensorSpec
 from edgepack.errors import EnvironmentMissing, ModelError
-from edgepack.intake.source import Answers
 from edgepack.proc import Worker, WorkerDied
-from edgepack.prove.engine import Tensors
+from edgepack.prove.engine import Answers, Tensors
 
 _ENVIRONMENT = {
     # Set order decides the order of tf2onnx's nodes.
@@ -72,8 +72,6 @@ class TensorFlowSource:
         self._open()
         self._send({"do": "convert", "to": str(path)})
         reply = self._receive()
-        import onnx
-
         return onnxfile.wrap(onnx.load(path), path), tuple(reply["log"])
 
     def answer(self, feeds: Sequence[Tensors]) -> Answers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import logging
 import warnings
@@ -28,6 +29,7 @@ class OrtFormat:
     Attributes:
         style: "fixed" bakes the optimizations in (right for the CPU and wasm); "runtime" keeps the graph for providers that
             take parts of it (NNAPI, CoreML, XNNPACK, WebGPU) and saves the optimizations beside it.
+
     Always for the platform "arm": "amd64" bakes in NCHWc operators that only this machine's CPU kind has, and turns int8 into uint8.
 
     Source: onnxruntime documentation, "ORT model format"; `--target_platform` in its converter's help.
@@ -67,12 +69,6 @@ class OrtFormat:
         made = next(written.glob("*.ort"))
         path = context.folder / f"{context.name}.ort"
         path.write_bytes(canonical(made.read_bytes()))
-        result = ModelFile(
-            path=path,
-            format=Format.ORT,
-            inputs=model.inputs,
-            outputs=model.outputs,
-            opset=model.opset,
-        )
+        result = dataclasses.replace(model, path=path, format=Format.ORT)
         facts = {"converter": onnxruntime.__version__, "style": self.style}
         return StepResult(model=result, changed=True, facts=facts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edgepack.artifact import Dim, Format
@@ -20,6 +20,12 @@ class ShapeRequest:
 
     shapes: tuple[tuple[str, tuple[Dim, ...]], ...] = ()
     batch: int | str | None = None
+
+    @staticmethod
+    def of(shapes: Mapping[str, Sequence[Dim]] | None, batch: int | str | None) -> ShapeRequest:
+        """The request in the arguments of `build` and `convert`."""
+        fixed = tuple((name, tuple(sizes)) for name, sizes in (shapes or {}).items())
+        return ShapeRequest(shapes=fixed, batch=batch)
 
     def applied_to(self, step: Shapes, *, static: bool) -> Shapes:
         """The profile's shapes step with the user's wishes in it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,10 @@ from edgepack.errors import StepError
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
+#: Arrays by the name of an input or output.
 Tensors = Mapping[str, NDArray[Any]]
+#: A model's outputs for several feeds.
+Answers = list[dict[str, NDArray[Any]]]
 
 
 def open_session(path: Path, *, optimize: bool = True, save_to: Path | None = None) -> Any:
@@ -49,20 +52,23 @@ def open_session(path: Path, *, optimize: bool = True, save_to: Path | None = No
         ) from error
 
 
-def answer(path: Path, feeds: Tensors, *, optimize: bool = True) -> dict[str, NDArray[Any]]:
-    """The model's outputs by name for one set of inputs.
+def answers(path: Path, feeds: Sequence[Tensors], *, optimize: bool = True) -> Answers:
+    """The model's outputs by name for each feed, all from one session.
 
     Raises:
         StepError: onnxruntime cannot open or run it.
     """
     session = open_session(path, optimize=optimize)
     names = [o.name for o in session.get_outputs()]
-    try:
-        values = session.run(names, dict(feeds))
-    except Exception as error:
-        shapes = ", ".join(f"{k} {v.dtype} {list(v.shape)}" for k, v in feeds.items())
-        raise StepError(
-            f"onnxruntime cannot run {path.name} on {shapes}: {error}",
-            "check the shapes (--shape, --batch); the message names the node",
-        ) from error
-    return {n: np.asarray(v, order="C") for n, v in zip(names, values, strict=True)}
+    result: Answers = []
+    for feed in feeds:
+        try:
+            values = session.run(names, dict(feed))
+        except Exception as error:
+            shapes = ", ".join(f"{k} {v.dtype} {list(v.shape)}" for k, v in feed.items())
+            raise StepError(
+                f"onnxruntime cannot run {path.name} on {shapes}: {error}",
+                "check the shapes (--shape, --batch); the message names the node",
+            ) from error
+        result.append({n: np.asarray(v, order="C") for n, v in zip(names, values, strict=True)})
+    return result

@@ -9,14 +9,14 @@ import pytest
 from onnx import helper
 
 from edgepack.errors import StepError
-from edgepack.prove.engine import answer
+from edgepack.prove.engine import answers
 from tests.models import FLOAT, conv_model, images, model, two_input_model, value, write
 
 
 def test_outputs_come_by_name_with_their_shapes_scalars_too(tmp_path: Path) -> None:
     path = write(two_input_model(), tmp_path / "m.onnx")
     feeds = {"left": np.ones((2, 3), np.float32), "right": np.full((2, 3), 2)}
-    outputs = answer(path, feeds)
+    (outputs,) = answers(path, [feeds])
     assert list(outputs) == ["total", "count"]
     assert outputs["total"].tolist() == [[3.0] * 3] * 2
     assert outputs["count"].shape == ()
@@ -25,7 +25,7 @@ def test_outputs_come_by_name_with_their_shapes_scalars_too(tmp_path: Path) -> N
 
 def test_answers_are_the_same_bytes_each_time(tmp_path: Path) -> None:
     path = write(conv_model(), tmp_path / "m.onnx")
-    once, again = (answer(path, {"image": images(4)}) for _ in range(2))
+    once, again = (answers(path, [{"image": images(4)}])[0] for _ in range(2))
     assert once["probabilities"].tobytes() == again["probabilities"].tobytes()
 
 
@@ -33,10 +33,10 @@ def test_a_graph_that_onnxruntime_refuses_is_named_with_its_words(tmp_path: Path
     nodes = [helper.make_node("Relu", ["nowhere"], ["y"])]
     bad = model(nodes, [value("x", FLOAT, [1])], [value("y", FLOAT, [1])])
     with pytest.raises(StepError, match=r"cannot open bad\.onnx: .*nowhere"):
-        answer(write(bad, tmp_path / "bad.onnx"), {"x": np.ones(1, np.float32)})
+        answers(write(bad, tmp_path / "bad.onnx"), [{"x": np.ones(1, np.float32)}])
 
 
 def test_a_feed_of_a_wrong_shape_is_named_with_its_shape(tmp_path: Path) -> None:
     path = write(conv_model(), tmp_path / "m.onnx")
     with pytest.raises(StepError, match=r"m\.onnx on image float32 \[1, 9, 9, 1\]"):
-        answer(path, {"image": np.ones((1, 9, 9, 1), np.float32)})
+        answers(path, [{"image": np.ones((1, 9, 9, 1), np.float32)}])
