@@ -33,5 +33,5 @@ try {
   const answer = await selfTest();
   finish(answer.passed ? 0 : 1, answer);
 } catch (error) {
-  finish(2, { error: { kind: error.kind ?? 'onnxruntime', message: error.message } });
+  finish(2, { error: { kind: error.kind ?? 'runtime-failed', message: error.message } });
 }
