@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edgepack.conversion import ConvertResult, convert
     from edgepack.errors import EdgepackError
     from edgepack.inspection import inspect
+    from edgepack.intake.request import IntakeRequest
     from edgepack.pipeline import BuildResult, build
     from edgepack.targets import TargetProfile, list_targets, load_target
 
@@ -27,6 +28,7 @@ _HOMES = {
     "BuildResult": "edgepack.pipeline",
     "ConvertResult": "edgepack.conversion",
     "EdgepackError": "edgepack.errors",
+    "IntakeRequest": "edgepack.intake.request",
     "TargetProfile": "edgepack.targets",
     "VerifyResult": "edgepack.bundle.verify",
     "build": "edgepack.pipeline",
@@ -43,6 +45,7 @@ __all__ = [
     "BuildResult",
     "ConvertResult",
     "EdgepackError",
+    "IntakeRequest",
     "TargetProfile",
     "VerifyResult",
     "__version__",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -55,23 +56,34 @@ class TensorSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFile:
-    """A model on disk and the tensors at its edges. The file is never changed after it was wrapped."""
+    """A model on disk and the tensors at its edges. Its files are never changed after it was wrapped.
+
+    Attributes:
+        beside: the files that hold its weights where they do not lie in the one at `path`. They stay in one folder with it, under
+            their names: the model refers to them.
+    """
 
     path: Path
     format: Format
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     opset: int = field(default=0)
+    beside: tuple[Path, ...] = field(default=())
 
     @cached_property
     def sha256(self) -> str:
-        """64 hex digits."""
-        return file_sha256(self.path)
+        """64 hex digits: the file's digest, or that of names and digests of all its files."""
+        return tree_sha256(self.path, self.beside)
 
     @property
     def size_bytes(self) -> int:
-        """The file's size."""
-        return self.path.stat().st_size
+        """The size of all its files."""
+        return tree_size(self.path, self.beside)
+
+    def moved_to(self, path: Path) -> ModelFile:
+        """This model with its file at `path`, those beside it in `path`'s folder under the names they have."""
+        beside = tuple(path.parent / f.name for f in self.beside)
+        return dataclasses.replace(self, path=path, beside=beside)
 
 
 def file_sha256(path: Path) -> str:

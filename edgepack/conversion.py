@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgepack.artifact import Dim, ModelFile
+from edgepack.intake.request import IntakeRequest
 from edgepack.intake.source import open_source
 from edgepack.passes.plan import ShapeRequest
 from edgepack.passes.shapes import Shapes
@@ -55,6 +55,7 @@ def convert(
     batch: int | str | None = None,
     atol: float | None = None,
     rtol: float | None = None,
+    intake: IntakeRequest | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> ConvertResult:
@@ -73,7 +74,7 @@ def convert(
     with workspace(final.parent) as folder:
         progress.start(_LANE, 3)
         progress.stage(_LANE, "open")
-        source = open_source(path, folder)
+        source = open_source(path, folder, intake)
         try:
             specs = step.resolve(source.inputs)
             # Where the file keeps a dimension free, the proof still needs a size.
@@ -91,7 +92,9 @@ def convert(
         finally:
             source.close()
         require(parity, stage=_LANE, where=path.name, precision="fp32")
-        publish([(result.path, final)], aside=folder)
+        moved = result.moved_to(final)
+        refuse_existing(moved.beside, overwrite=overwrite)
+        files = zip((result.path, *result.beside), (final, *moved.beside), strict=True)
+        publish(list(files), aside=folder)
     progress.finish(_LANE, framework)
-    moved = dataclasses.replace(result, path=final)
     return ConvertResult(path=final, model=moved, framework=framework, parity=parity)

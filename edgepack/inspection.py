@@ -8,14 +8,17 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from edgepack import onnxfile
 from edgepack.artifact import tree_sha256, tree_size
 from edgepack.bundle.manifest import MANIFEST
 from edgepack.bundle.open import load_manifest
 from edgepack.errors import ModelError
-from edgepack.intake.source import detect_format, open_source
+from edgepack.intake.detect import detect_format
+from edgepack.intake.request import IntakeRequest
+from edgepack.intake.source import open_source
 
 
-def inspect(path: str | Path) -> dict[str, Any]:
+def inspect(path: str | Path, *, intake: IntakeRequest | None = None) -> dict[str, Any]:
     """Inputs, outputs, operators, sizes, and for a bundle its precision and steps, as plain data.
 
     A Keras model or SavedModel is opened and converted, so that its operators can be counted.
@@ -31,7 +34,7 @@ def inspect(path: str | Path) -> dict[str, Any]:
             f"{place} is neither a bundle (no {MANIFEST}) nor a SavedModel (no saved_model.pb)",
             "give a bundle's folder, a SavedModel folder, or a model file",
         )
-    return _model(place)
+    return _model(place, intake)
 
 
 def _bundle(place: Path) -> dict[str, Any]:
@@ -56,15 +59,13 @@ def _bundle(place: Path) -> dict[str, Any]:
     }
 
 
-def _model(place: Path) -> dict[str, Any]:
-    import onnx
-
+def _model(place: Path, intake: IntakeRequest | None) -> dict[str, Any]:
     form = detect_format(place)
     with tempfile.TemporaryDirectory(prefix="edgepack-") as scratch:
-        source = open_source(place, Path(scratch))
+        source = open_source(place, Path(scratch), intake)
         try:
             converted, _ = source.convert(Path(scratch) / "model.onnx")
-            proto = onnx.load(converted.path, load_external_data=False)
+            proto = onnxfile.load(converted)
             framework, beside = source.framework, source.beside
         finally:
             source.close()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import onnx
+from numpy.typing import NDArray
 from onnx import helper
 
+from edgepack import skeleton, weights
 from edgepack.artifact import DTYPES, Dim, Format, ModelFile, TensorSpec
 from edgepack.errors import ModelError
 
@@ -16,14 +21,43 @@ KNOWN_DOMAINS = (*ONNX_DOMAINS, "ai.onnx.ml", "com.microsoft")
 
 
 def load(model: ModelFile) -> onnx.ModelProto:
-    """The whole model in memory."""
-    return onnx.load(model.path)
+    """The model without its weights: large initializers are references, see `weights.array` and `save`."""
+    return skeleton.read(model.path)
 
 
-def save(model: onnx.ModelProto, path: Path) -> ModelFile:
-    """Write `model` and wrap it. Bytes depend on the model alone."""
-    path.write_bytes(model.SerializeToString(deterministic=True))
-    return wrap(model, path)
+def save(
+    model: onnx.ModelProto,
+    path: Path,
+    *,
+    folder: Path | None = None,
+    arrays: Iterable[tuple[str, NDArray[Any]]] = (),
+) -> ModelFile:
+    """Write `model` and wrap it: one file, or, beyond `weights.INLINE_LIMIT_BYTES`, two, the second `<path>.data`.
+
+    Bytes depend on the model and on the names of the two files alone. Weights go from file to file in blocks.
+
+    Args:
+        model: its references may change: use it no more.
+        folder: where the files lie that `model` refers to: that of the file it was loaded from. None: it refers to none.
+        arrays: (initializer's name, values), in an order that is the same in every run, for models too large to hold twice: each
+            is written as it comes, then let go. An initializer of that name in `model` is given the values, whatever it held;
+            without one, it is added.
+    """
+    folder = folder or path.parent
+    part = path.with_name(f"{path.name}.part")
+    with weights.DataFile(path) as data:
+        if data.take_all(model, folder, arrays):
+            data.keep(model)
+            part.write_bytes(model.SerializeToString(deterministic=True))
+        else:
+            skeleton.write(model, part, lambda t: data.region(t, folder))
+    os.replace(part, path)
+    return wrap_file(path)
+
+
+def wrap_file(path: Path) -> ModelFile:
+    """A ModelFile for the .onnx file at `path` and what lies beside it; its weights are not read."""
+    return wrap(skeleton.read(path), path)
 
 
 def wrap(model: onnx.ModelProto, path: Path) -> ModelFile:
@@ -35,6 +69,7 @@ def wrap(model: onnx.ModelProto, path: Path) -> ModelFile:
         inputs=tuple(spec(v) for v in model.graph.input if v.name not in initializers),
         outputs=tuple(spec(v) for v in model.graph.output),
         opset=opset(model),
+        beside=external_files(model, path),
     )
 
 
@@ -84,21 +119,15 @@ def trim(model: onnx.ModelProto) -> None:
     model.graph.doc_string = ""
 
 
-def external_files(model: onnx.ModelProto, folder: Path) -> tuple[Path, ...]:
-    """The files below `folder` in which initializers lie, as long as they have not been loaded."""
-    entries = (e for i in model.graph.initializer for e in i.external_data)
-    return tuple(sorted({folder / e.value for e in entries if e.key == "location"}))
+def external_files(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
+    """The files beside the one at `path` in which tensors of `model` lie."""
+    entries = (
+        e for t in weights.tensors(model) if weights.is_reference(t) for e in t.external_data
+    )
+    places = {path.parent / e.value for e in entries if e.key == "location"}
+    return tuple(sorted(places - {path}))
 
 
 def node_domains(model: onnx.ModelProto) -> set[str]:
-    """Domains of all nodes, those in subgraphs too."""
-    domains: set[str] = set()
-    graphs = [model.graph]
-    while graphs:
-        for node in graphs.pop().node:
-            domains.add(node.domain)
-            for attribute in node.attribute:
-                if attribute.type == onnx.AttributeProto.GRAPH:
-                    graphs.append(attribute.g)
-                graphs.extend(attribute.graphs)
-    return domains
+    """Domains of all nodes, those in subgraphs and functions too."""
+    return {node.domain for graph in weights.graphs(model) for node in graph.node}

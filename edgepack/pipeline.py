@@ -13,6 +13,7 @@ from edgepack.bundle.manifest import Manifest, Release, SourceModel
 from edgepack.bundle.verify import self_test
 from edgepack.bundle.write import Golden, write_bundle
 from edgepack.errors import BundleError, ShapeError, UsageError
+from edgepack.intake.request import IntakeRequest
 from edgepack.intake.source import Source, open_source
 from edgepack.names import app_name, bundle_name
 from edgepack.passes.plan import Plan, ShapeRequest, make_plan
@@ -64,6 +65,7 @@ def build(
     batch: int | str | None = None,
     atol: float | None = None,
     rtol: float | None = None,
+    intake: IntakeRequest | None = None,
     app: str | None = None,
     version: str = "0.0.0",
     release_seq: int = 0,
@@ -73,13 +75,14 @@ def build(
     """Build one bundle per target from a trained model.
 
     Args:
-        model: a .keras, .h5/.hdf5, SavedModel folder or .onnx.
+        model: a .keras, .h5/.hdf5, SavedModel folder, .tflite, .onnx, frozen .pb, or TF 1 checkpoint.
         targets: names, YAML files, or profiles.
         precision: "auto", or "fp32", "fp16", "int8" for all targets.
         calibration: a .npz/.npy path, an array, or {input: array}; arrays are [N, …] in the model's own preprocessing.
         shapes: sizes by input, for free dimensions.
         batch: size of a free batch dimension (the profiles say 1), or "free" to leave it.
         atol, rtol: replace the profiles' parity tolerances, |a − b| ≤ atol + rtol·|b|.
+        intake: which part of the model to take, and how; all of it otherwise.
         app: the name in the manifest and in folder names; the model's file name otherwise.
 
     Returns: one result per target, in the order asked for. Either all bundles are in place, or none is.
@@ -113,7 +116,7 @@ def build(
         for plan in plans:
             progress.start(plan.profile.name, len(plan.steps) + 2)
         progress.stage(INTAKE, "open")
-        source = open_source(path, folder)
+        source = open_source(path, folder, intake)
         try:
             specs = _resolved(source, plans)
             if samples is not None:
@@ -130,8 +133,8 @@ def build(
             record = SourceModel(
                 name=path.name,
                 format=source.format,
-                sha256=tree_sha256(path, source.beside),
-                size=tree_size(path, source.beside),
+                sha256=tree_sha256(source.path, source.beside),
+                size=tree_size(source.path, source.beside),
                 framework=source.framework,
             )
         finally:

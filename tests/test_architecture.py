@@ -27,9 +27,12 @@ FLOORS = (
         "errors",
         "names",
         "onnxfile",
+        "opsets",
         "proc",
         "progress",
         "resources",
+        "skeleton",
+        "weights",
         "workspace",
         "yamlfile",
     ),
@@ -119,12 +122,13 @@ def test_only_proc_starts_processes() -> None:
     assert not calls
 
 
-def test_only_the_worker_and_the_training_script_import_tensorflow() -> None:
+def test_only_what_the_child_loads_and_the_training_script_import_tensorflow() -> None:
     frameworks = ("tensorflow", "keras", "tf2onnx", "sklearn")
     users = {
         m for m, tree in TREES.items() if any(n.split(".")[0] in frameworks for n in imports(tree))
     }
-    assert users == {"edgepack.intake.tensorflow_model", "edgepack.quickstart.train"}
+    child = ("edgepack.intake.tensorflow.", "edgepack.intake.tflite.", "edgepack.intake.vet.")
+    assert {m for m in users if not m.startswith(child)} == {"edgepack.quickstart.train"}
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -31,10 +31,15 @@ class SelfTest(BaseModel):
 
 
 class LoaderSpec(BaseModel):
-    """What a language's loader consists of: file here → place in the bundle."""
+    """What a language's loader consists of: file here → place in the bundle.
+
+    Attributes:
+        weights_apart: it opens a model whose weights lie in a second file.
+    """
 
     model_config = _STRICT
     language: str
+    weights_apart: bool = Field(default=False)
     files: dict[str, str]
     self_test: SelfTest | None = Field(default=None)
 

@@ -33,6 +33,7 @@ from edgepack.bundle.manifest import (
     Target,
     Tensor,
 )
+from edgepack.errors import StepError
 from edgepack.passes.plan import Plan
 from edgepack.prove.engine import Tensors
 from edgepack.prove.parity import absolute_bound
@@ -65,7 +66,11 @@ def write_bundle(
 
     Args:
         shipped: what `model` answers to the golden feeds on this machine.
+
+    Raises:
+        StepError: the model is too large for one file, and the target's loader takes no two.
     """
+    _require_loadable(model, plan)
     writer = _Writer(folder)
     profile = plan.profile
     target = Target(name=profile.name, requires=profile.requires)
@@ -78,6 +83,8 @@ def write_bundle(
     runtime = RuntimeSpec.model_validate(profile.runtime.model_dump())
     inputs, outputs = _tensors(model.inputs), _tensors(model.outputs)
     writer.copy(model.path, shipped_model.path, "model")
+    for file in model.beside:
+        writer.copy(file, f"model/{file.name}", "model")
     cases = tuple(
         _case(writer, str(i), plan, feed, source_answer, shipped_answer)
         for i, (feed, source_answer, shipped_answer) in enumerate(
@@ -111,6 +118,16 @@ def write_bundle(
     )
     (folder / MANIFEST).write_bytes(manifest.to_json())
     return manifest
+
+
+def _require_loadable(model: ModelFile, plan: Plan) -> None:
+    language = plan.profile.runtime.language
+    if model.beside and not loaders.load_spec(language).weights_apart:
+        raise StepError(
+            f"{plan.profile.name}: the model has {model.size_bytes:,} bytes, more than one .onnx file can hold (2 GiB), "
+            f"and the {language} loader opens one file",
+            "use --precision fp16 or int8, or a target whose loader is Python",
+        )
 
 
 def tool_versions() -> dict[str, str]:

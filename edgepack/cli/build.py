@@ -10,11 +10,17 @@ import typer
 from edgepack.cli.options import (
     AtolOption,
     BatchOption,
+    InputsOption,
     Json,
+    LayoutOption,
     ModelArgument,
+    OpHandlerOption,
+    OutputsOption,
     Overwrite,
     RtolOption,
     ShapeOption,
+    SignatureOption,
+    intake_request,
     parse_batch,
     parse_shapes,
 )
@@ -58,6 +64,11 @@ def build(
     batch: BatchOption = None,
     atol: AtolOption = None,
     rtol: RtolOption = None,
+    signature: SignatureOption = None,
+    inputs: InputsOption = None,
+    outputs: OutputsOption = None,
+    op_handler: OpHandlerOption = None,
+    layout: LayoutOption = None,
     app: Annotated[
         str | None, typer.Option("--app", help="Name of the app. [default: the model's file name]")
     ] = None,
@@ -89,6 +100,7 @@ def build(
             batch=parse_batch(batch),
             atol=atol,
             rtol=rtol,
+            intake=intake_request(signature, inputs, outputs, op_handler, layout),
             app=app,
             version=app_version,
             release_seq=release_seq,

@@ -10,11 +10,17 @@ import typer
 from edgepack.cli.options import (
     AtolOption,
     BatchOption,
+    InputsOption,
     Json,
+    LayoutOption,
     ModelArgument,
+    OpHandlerOption,
+    OutputsOption,
     Overwrite,
     RtolOption,
     ShapeOption,
+    SignatureOption,
+    intake_request,
     parse_batch,
     parse_shapes,
 )
@@ -40,6 +46,11 @@ def convert(
     batch: BatchOption = None,
     atol: AtolOption = None,
     rtol: RtolOption = None,
+    signature: SignatureOption = None,
+    inputs: InputsOption = None,
+    outputs: OutputsOption = None,
+    op_handler: OpHandlerOption = None,
+    layout: LayoutOption = None,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
@@ -56,6 +67,7 @@ def convert(
             batch=parse_batch(batch),
             atol=atol,
             rtol=rtol,
+            intake=intake_request(signature, inputs, outputs, op_handler, layout),
             overwrite=overwrite,
             progress=progress,
         )

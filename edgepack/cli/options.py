@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgepack.errors import UsageError
 
+if TYPE_CHECKING:
+    from edgepack.intake.request import IntakeRequest
+
 ModelArgument = Annotated[
     Path,
-    typer.Argument(help="A .keras, .h5/.hdf5, SavedModel folder or .onnx.", show_default=False),
+    typer.Argument(
+        help="A .keras, .h5/.hdf5, SavedModel folder, .tflite, .onnx, frozen .pb or TF 1 checkpoint.",
+        show_default=False,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 ShapeOption = Annotated[
@@ -39,7 +45,63 @@ RtolOption = Annotated[
     float | None,
     typer.Option("--rtol", help="Relative parity tolerance, instead of the profile's."),
 ]
+SignatureOption = Annotated[
+    str | None, typer.Option("--signature", help="Signature of a SavedModel or TFLite file.")
+]
+InputsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--inputs",
+        metavar="NAMES",
+        help="Where the model begins: names of inputs or tensors, by comma. NAME=VALUE fixes one, e.g. is_training=false.",
+    ),
+]
+OutputsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--outputs",
+        metavar="NAMES",
+        help="Where the model ends: names of outputs, Keras layers or tensors, by comma.",
+    ),
+]
+OpHandlerOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--op-handler",
+        metavar="[OP=]MODULE:FUNCTION",
+        help="tf2onnx handler for an operator it does not know. Runs your code. Repeatable.",
+    ),
+]
+LayoutOption = Annotated[
+    str | None,
+    typer.Option(
+        "--layout", metavar="nchw|nhwc", help="Axes of image inputs. [default: the model's]"
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is already there.")]
+
+
+def intake_request(
+    signature: str | None,
+    inputs: list[str] | None,
+    outputs: list[str] | None,
+    op_handler: list[str] | None,
+    layout: str | None,
+) -> IntakeRequest:
+    """The options of every command that opens a model, as the request they make.
+
+    Raises:
+        UsageError: a layout that is not known.
+    """
+    from edgepack.intake.request import IntakeRequest, as_layout, split_names
+
+    return IntakeRequest(
+        signature=signature,
+        inputs=split_names(inputs or ()),
+        outputs=split_names(outputs or ()),
+        op_handlers=tuple(op_handler or ()),
+        layout=as_layout(layout),
+    )
 
 
 def parse_shapes(options: list[str] | None) -> dict[str, tuple[int | str, ...]]:

@@ -1,63 +1,20 @@
-"""Make a converted graph fit to ship: no foreign operators, the user's names at the edges, the same names in every run."""
+"""Make a converted graph fit to ship: the user's names at the edges, the same names in every run."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
-from onnx import numpy_helper
 
-from edgepack import onnxfile
 from edgepack.artifact import TensorSpec
-from edgepack.errors import ModelError
+from edgepack.intake.identities import settle_identities
 
 #: Free dimensions tf2onnx and others could not name.
 _NAMELESS = re.compile(r"(unk__\d+|\?|)")
-
-
-def refuse_leftovers(model: onnx.ModelProto) -> None:
-    """Raises ModelError: operators that no edge runtime knows stand in the graph; every one is listed with its count.
-
-    tf2onnx converts with `continue_on_error`, so it leaves what it does not know in the graph without a word.
-    """
-    versions = {o.domain: o.version for o in model.opset_import}
-    local = {(f.domain, f.name) for f in model.functions}
-    foreign: Counter[str] = Counter()
-    where: dict[str, str] = {}
-    for node in _nodes(model.graph):
-        if node.domain in onnxfile.ONNX_DOMAINS:
-            known = onnx.defs.has(node.op_type, versions.get(node.domain, 1), "")
-        else:
-            known = node.domain in onnxfile.KNOWN_DOMAINS
-        if not known and (node.domain, node.op_type) not in local:
-            name = f"{node.domain}.{node.op_type}".lstrip(".")
-            foreign[name] += 1
-            where.setdefault(name, node.name or "unnamed")
-    if foreign:
-        listed = "; ".join(f"{n} ×{c} (first: {where[n]})" for n, c in sorted(foreign.items()))
-        raise ModelError(
-            f"operators that ONNX does not have are left after conversion: {listed}",
-            "rewrite those layers with standard operations, or end the model before them",
-        )
-
-
-def fix_inputs(model: onnx.ModelProto, values: Mapping[str, NDArray[Any]]) -> None:
-    """Turn the graph inputs named in `values` into constants.
-
-    tf2onnx makes inputs of constants that a tf.function captures, such as the mean of a Normalization layer.
-    """
-    kept = [v for v in model.graph.input if v.name not in values]
-    for value in model.graph.input:
-        if value.name in values:
-            constant = np.ascontiguousarray(values[value.name])
-            model.graph.initializer.append(numpy_helper.from_array(constant, value.name))
-    del model.graph.input[:]
-    model.graph.input.extend(kept)
 
 
 def name_free_dims(model: onnx.ModelProto) -> None:
@@ -72,40 +29,69 @@ def name_free_dims(model: onnx.ModelProto) -> None:
 
 
 def set_edges(
-    model: onnx.ModelProto, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+    model: onnx.ModelProto,
+    inputs: Sequence[tuple[str, TensorSpec]],
+    outputs: Sequence[tuple[str, TensorSpec]],
 ) -> None:
-    """Rename inputs and outputs, by position, and give them the shapes of `inputs` and `outputs`."""
+    """Make the model's edges the given ones: each a value's present name and what it shall be called and look like.
+
+    An input that the converter dropped since nothing needs it comes back; a value that is two outputs, or an input and an output,
+    gets a node for each.
+    """
     graph = model.graph
-    renames: dict[str, str] = {}
-    for value, spec in zip((*graph.input, *graph.output), (*inputs, *outputs), strict=True):
-        renames[value.name] = spec.name
-        del value.type.tensor_type.shape.dim[:]
-        for size in spec.shape:
-            dim = value.type.tensor_type.shape.dim.add()
-            if isinstance(size, str):
-                dim.dim_param = size
-            else:
-                dim.dim_value = size
+    _set_values(graph.input, inputs)
+    _set_values(graph.output, outputs)
+    renames = {name: spec.name for name, spec in inputs}
+    taken = set(renames)
+    for value, (name, spec) in zip(graph.output, outputs, strict=True):
+        if name in taken:
+            graph.node.append(onnx.helper.make_node("Identity", [name], [f"{spec.name}/copy"]))
+            value.name = f"{spec.name}/copy"
+            name = value.name
+        taken.add(name)
+        renames[name] = spec.name
     edges = set(renames.values())
-    taken = {n for n in _value_names(graph) if n in edges and n not in renames}
-    renames.update({n: f"{n}/inner" for n in taken})
+    inner = {n for n in _value_names(graph) if n in edges and n not in renames}
+    renames.update({n: f"{n}/inner" for n in inner})
     _rename(graph, renames)
 
 
-def number_names(model: onnx.ModelProto) -> None:
-    """Order nodes as the outputs need them, and name nodes and inner values by that place: `Conv_3`, `Conv_3:0`, `Conv_3.1`.
+def _set_values(values: Any, edges: Sequence[tuple[str, TensorSpec]]) -> None:
+    del values[:]
+    for name, spec in edges:
+        dtype = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype))
+        values.append(onnx.helper.make_tensor_value_info(name, dtype, list(spec.shape)))
+
+
+def number_names(model: onnx.ModelProto, weights: Collection[str] = ()) -> dict[str, str]:
+    """The new name of each value that got one. Orders nodes as the outputs need them, and name nodes and inner values by that place: `Conv_3`, `Conv_3:0`, `Conv_3.1`.
 
     tf2onnx numbers its names by a counter and keeps an arbitrary one of two equal nodes, so that its names (and with them the
     bytes) differ from run to run (tensorflow-onnx#1789). Nodes no output needs are dropped.
+
+    Args:
+        weights: values that will be initializers, and are not in the model yet.
     """
     graph = model.graph
+    settle_identities(graph)
     _order(graph)
     edges = {v.name for v in (*graph.input, *graph.output)}
-    _rename(graph, _numbered(graph, edges, "", Counter()))
+    renames = _numbered(graph, edges, "", Counter(), weights)
+    _rename(graph, renames)
     used = {name for node in graph.node for name in _reads(node)} | edges
-    kept = sorted((i for i in graph.initializer if i.name in used), key=lambda i: i.name)
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+    _sort_constants(graph, used)
+    return renames
+
+
+def _sort_constants(graph: onnx.GraphProto, used: set[str]) -> None:
+    """Initializers by name, here and in subgraphs, those nothing uses dropped; in place, as they may be most of the memory."""
+    for place in reversed(range(len(graph.initializer))):
+        if graph.initializer[place].name not in used:
+            del graph.initializer[place]
+    graph.initializer.sort(key=lambda i: i.name)
+    for node in graph.node:
+        for inner in _subgraphs(node):
+            _sort_constants(inner, used | {v.name for v in inner.output})
 
 
 def _order(graph: onnx.GraphProto) -> None:
@@ -151,7 +137,11 @@ def _reads(node: onnx.NodeProto) -> list[str]:
 
 
 def _numbered(
-    graph: onnx.GraphProto, kept: set[str], prefix: str, counts: Counter[str]
+    graph: onnx.GraphProto,
+    kept: set[str],
+    prefix: str,
+    counts: Counter[str],
+    weights: Collection[str],
 ) -> dict[str, str]:
     """Names nodes in place; gives the new name of every value that is not in `kept`."""
     renames: dict[str, str] = {}
@@ -160,7 +150,7 @@ def _numbered(
         if value and value not in kept:
             renames.setdefault(value, place)
 
-    initializers = {i.name for i in graph.initializer}
+    initializers = {i.name for i in graph.initializer} | set(weights)
     for node in graph.node:
         node.name = f"{prefix}{node.op_type}_{counts[node.op_type]}"
         counts[node.op_type] += 1
@@ -175,7 +165,7 @@ def _numbered(
                         dim.ClearField("dim_param")
             for i, v in enumerate(inner.input):
                 name(v.name, f"{node.name}/{k}/input{i}")
-            renames |= _numbered(inner, kept | set(renames), f"{node.name}/{k}/", Counter())
+            renames |= _numbered(inner, kept | set(renames), f"{node.name}/{k}/", Counter(), ())
             for i, value in enumerate(n for n in _reads(node) if n in initializers):
                 name(value, f"{node.name}/{k}.{i}")
         for i, value in enumerate(node.output):
@@ -187,13 +177,6 @@ def _numbered(
         if prefix:
             name(initializer.name, f"{prefix}constant{len(renames)}")
     return renames
-
-
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    for node in graph.node:
-        yield node
-        for inner in _subgraphs(node):
-            yield from _nodes(inner)
 
 
 def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:

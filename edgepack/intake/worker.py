@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from edgepack.errors import EdgepackError
-from edgepack.intake.tensorflow_model import TensorFlowModel
+from edgepack.intake.child_model import ChildModel, open_model
+from edgepack.intake.request import IntakeRequest
 
 
 def main() -> None:
@@ -26,17 +27,23 @@ def main() -> None:
         try:
             reply = server.handle(json.loads(line))
         except EdgepackError as error:
-            reply = {"error": {"cause": error.cause, "fix": error.fix}}
+            reply = {
+                "error": {"kind": type(error).__name__, "cause": error.cause, "fix": error.fix}
+            }
         _say(replies, reply)
 
 
 class _Server:
     def __init__(self) -> None:
-        self._model: TensorFlowModel | None = None
+        self._model: ChildModel | None = None
 
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
         if request["do"] == "open":
-            self._model = TensorFlowModel.open(Path(request["path"]), request["format"])
+            self._model = open_model(
+                Path(request["path"]),
+                request["format"],
+                IntakeRequest.from_json(request["request"]),
+            )
             return {
                 "framework": self._model.framework,
                 "inputs": [vars(s) for s in self._model.inputs],

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
-from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+from onnxruntime.transformers.float16 import (
+    DEFAULT_OP_BLOCK_LIST,
+    convert_float_to_float16,
+    convert_np_to_float16,
+)
 
-from edgepack import onnxfile
+from edgepack import onnxfile, weights
 from edgepack.artifact import Format, ModelFile
 from edgepack.passes.step import StepContext, StepResult
+
+#: Numbers converted at a time: the conversion needs some twenty bytes for each.
+_PART = 1 << 22
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,24 +46,84 @@ class Float16:
     keep_float32: tuple[str, ...] = ()
 
     def run(self, model: ModelFile, context: StepContext) -> StepResult:
-        proto = onnxfile.load(model)
-        clipped = _beyond_range(proto)
+        folder = model.path.parent
+        proto = onnx.shape_inference.infer_shapes(onnxfile.load(model))
+        clipped = sum(_is_beyond_range(i, folder) for i in proto.graph.initializer)
+        large = _stand_in(proto)
         with warnings.catch_warnings():
             # Older onnxruntimes warn of each weight they clip to float16's range; parity judges the effect.
             warnings.simplefilter("ignore")
             proto = convert_float_to_float16(
                 proto,
                 keep_io_types=True,
+                disable_shape_infer=True,
                 op_block_list=[*DEFAULT_OP_BLOCK_LIST, *self.keep_float32],
             )
+        halved = _put_back(proto, large)
         onnxfile.trim(proto)
-        result = onnxfile.save(proto, context.folder / f"{context.name}.onnx")
+        result = onnxfile.save(
+            proto,
+            context.folder / f"{context.name}.onnx",
+            folder=folder,
+            arrays=((name, _half(large[name], folder)) for name in halved),
+        )
         return StepResult(model=result, changed=True, facts={"clipped_weights": clipped})
 
 
-def _beyond_range(proto: onnx.ModelProto) -> int:
-    """How many weights hold a finite value that float16 cannot; the converter clips those."""
+def _stand_in(proto: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
+    """Put one number in the place of each float32 weight that is a reference; gives the references by name.
+
+    The converter decides by names and types alone which weights become float16, but reads all of them.
+    """
+    large: dict[str, onnx.TensorProto] = {}
+    for tensor in proto.graph.initializer:
+        if weights.is_reference(tensor) and tensor.data_type == onnx.TensorProto.FLOAT:
+            large[tensor.name] = copy.deepcopy(tensor)
+            tensor.CopyFrom(numpy_helper.from_array(np.ones(1, np.float32), tensor.name))
+    return large
+
+
+def _put_back(proto: onnx.ModelProto, large: Mapping[str, onnx.TensorProto]) -> list[str]:
+    """Put the references back and give the names of those that are to become float16."""
+    halved = []
+    for tensor in proto.graph.initializer:
+        if tensor.name not in large:
+            continue
+        if tensor.data_type == onnx.TensorProto.FLOAT16:
+            halved.append(tensor.name)
+        else:
+            tensor.CopyFrom(large[tensor.name])
+    casts = {f"{name}_cast_to_fp32": tensor for name, tensor in large.items()}
+    for value in proto.graph.value_info:
+        if value.name in casts:
+            shaped = helper.make_tensor_type_proto(
+                value.type.tensor_type.elem_type, casts[value.name].dims
+            )
+            value.type.CopyFrom(shaped)
+    return halved
+
+
+def _half(tensor: onnx.TensorProto, folder: Path) -> NDArray[np.float16]:
+    """The weight in float16, as onnxruntime's converter rounds and clips it."""
+    values = weights.array(tensor, folder)
+    halves: NDArray[np.float16] = np.empty(values.shape, np.float16)
+    flat = halves.reshape(-1)
+    for i, part in _parts(values):
+        flat[i : i + part.size] = convert_np_to_float16(part)
+    return halves
+
+
+def _is_beyond_range(tensor: onnx.TensorProto, folder: Path) -> bool:
+    """Whether a float32 weight holds a finite value that float16 cannot; the converter clips those."""
+    if tensor.data_type != onnx.TensorProto.FLOAT:
+        return False
     largest = np.finfo(np.float16).max
-    weights = (numpy_helper.to_array(i) for i in proto.graph.initializer)
-    floats = (x[np.isfinite(x)] for x in weights if x.dtype == np.float32)
-    return sum(bool((np.abs(x) > largest).any()) for x in floats)
+    parts = (np.abs(part) for _, part in _parts(weights.array(tensor, folder)))
+    return any(bool(((part > largest) & np.isfinite(part)).any()) for part in parts)
+
+
+def _parts(values: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Copies of the flattened values, some at a time, each with its place."""
+    flat = values.reshape(-1)
+    for i in range(0, flat.size, _PART):
+        yield i, np.array(flat[i : i + _PART])

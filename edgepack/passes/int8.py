@@ -6,9 +6,9 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import onnx
 from onnxruntime.quantization import (
     CalibrationDataReader,
     CalibrationMethod,
@@ -18,12 +18,16 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from edgepack import onnxfile
+from edgepack import onnxfile, skeleton, weights
 from edgepack.artifact import Format, ModelFile
 from edgepack.errors import StepError, UsageError
+from edgepack.opsets import at_opset
 from edgepack.passes.step import StepContext, StepResult
 
 _TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
+
+#: The first operator set whose QuantizeLinear takes a scale for each channel. Source: onnx, docs/Changelog.md.
+_OLDEST = 13
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,22 +66,23 @@ class Int8:
         if context.calibration is None:
             raise UsageError("int8 needs calibration data", "give --calibration FILE.npz")
         prepared = context.folder / f"{context.name}.prepared.onnx"
-        path = context.folder / f"{context.name}.onnx"
+        quantized = context.folder / f"{context.name}.quantized.onnx"
         root_level = logging.getLogger().level
         try:
             # The quantizer advises, on the root logger, what was just done; and logs each node it leaves alone.
             logging.getLogger().setLevel(logging.ERROR)
-            quant_pre_process(model.path, prepared, skip_optimization=True, auto_merge=True)
+            large = bool(_prepare(model, prepared).beside)
             quantize_static(
                 prepared,
-                path,
+                quantized,
                 _Reader(context.calibration.feeds(model.inputs)),
                 quant_format=QuantFormat.QDQ,
                 per_channel=self.per_channel,
                 activation_type=_TYPES[self.activations],
                 weight_type=_TYPES[self.weights],
                 calibrate_method=CalibrationMethod.MinMax,
-                op_types_to_quantize=self._operators(prepared),
+                op_types_to_quantize=self._operators(model),
+                use_external_data_format=large,
                 extra_options={
                     "ActivationSymmetric": self.symmetric,
                     "WeightSymmetric": self.weights == "int8",
@@ -94,7 +99,7 @@ class Int8:
             ) from error
         finally:
             logging.getLogger().setLevel(root_level)
-        proto = onnx.load(path)
+        proto = skeleton.read(quantized)
         counts = Counter(n.op_type for n in proto.graph.node)
         onnxfile.trim(proto)
         facts = {
@@ -107,15 +112,34 @@ class Int8:
             raise StepError(
                 "no operator of this model can be quantized", "use --precision fp16 or fp32"
             )
-        return StepResult(model=onnxfile.save(proto, path), changed=True, facts=facts)
+        path = context.folder / f"{context.name}.onnx"
+        result = onnxfile.save(proto, path, folder=context.folder)
+        for file in (
+            *context.folder.glob(f"{prepared.name}*"),
+            *context.folder.glob(f"{quantized.name}*"),
+        ):
+            file.unlink()
+        return StepResult(model=result, changed=True, facts=facts)
 
-    def _operators(self, path: Any) -> list[str]:
+    def _operators(self, model: ModelFile) -> list[str]:
         """The graph's operator types that onnxruntime can quantize, less those to be left in float."""
         from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
         legal = set(QDQRegistry) | set(QLinearOpsRegistry)
-        present = {n.op_type for n in onnx.load(path, load_external_data=False).graph.node}
+        present = {n.op_type for n in onnxfile.load(model).graph.node}
         return sorted((present & legal) - set(self.float_operators))
+
+
+def _prepare(model: ModelFile, path: Path) -> ModelFile:
+    """The model with the shape of every value, as the quantizer wants it, at `path`."""
+    proto = onnxfile.load(model)
+    if 0 < onnxfile.opset(proto) < _OLDEST:
+        proto = at_opset(proto, _OLDEST)
+    lifted = weights.lift(proto)
+    quant_pre_process(proto, path, skip_optimization=True, auto_merge=True)
+    proto = skeleton.read(path)
+    weights.lower(proto, lifted)
+    return onnxfile.save(proto, path, folder=model.path.parent)
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]

@@ -9,6 +9,8 @@ Source: onnxruntime, core/flatbuffers/schema/ort.fbs (InferenceSession, KernelTy
 
 from __future__ import annotations
 
+import mmap
+from pathlib import Path
 from typing import Any
 
 import flatbuffers
@@ -20,21 +22,43 @@ from ort_flatbuffers_py import fbs
 _IDENTIFIER = b"ORTM"
 #: The strictest alignment in the schema's vectors of raw data.
 _ALIGNMENT = 16
+#: Room in which the sorted table may turn out longer: a builder that must grow doubles.
+_SLACK = 1 << 16
+_BLOCK = 1 << 24
+
+
+def write_canonical(source: Path, path: Path) -> None:
+    """Write the ORT-format model at `source` to `path` with its kernel type table sorted; it is held in memory once."""
+    with (
+        source.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        path.open("wb") as written,
+    ):
+        builder = _sorted(data)
+        written.write(memoryview(builder.Bytes)[builder.Head() :])
 
 
 def canonical(data: bytes) -> bytes:
     """An ORT-format model with its kernel type table sorted; `canonical(canonical(x)) == canonical(x)`."""
+    return bytes(_sorted(data).Output())
+
+
+def _sorted(data: bytes | mmap.mmap) -> Any:
+    """A finished flatbuffer builder."""
     session = fbs.InferenceSession.InferenceSession.GetRootAs(data, 0)
     entries = sorted(_entries(session.KernelTypeStrResolver()))
     model_at = session.Model()._tab.Pos
     # A flatbuffer is built back to front: what the model holds lies at and above its own table and that table's vtable.
     vtable_at = model_at - int.from_bytes(data[model_at : model_at + 4], "little", signed=True)
-    kept = data[min(model_at, vtable_at) :]
+    kept_at = min(model_at, vtable_at)
     version_at = _version_at(session)
 
-    builder = flatbuffers.Builder(len(data))
-    builder.Bytes[len(builder.Bytes) - len(kept) :] = kept
-    builder.head = len(builder.Bytes) - len(kept)
+    builder = flatbuffers.Builder(len(data) + _SLACK)
+    builder.head = len(builder.Bytes) - (len(data) - kept_at)
+    for at in range(kept_at, len(data), _BLOCK):
+        end = min(at + _BLOCK, len(data))
+        place = builder.head + at - kept_at
+        builder.Bytes[place : place + end - at] = data[at:end]
     builder.minalign = _ALIGNMENT
     resolver = _write_resolver(builder, entries)
     fbs.InferenceSession.Start(builder)
@@ -42,7 +66,7 @@ def canonical(data: bytes) -> bytes:
     fbs.InferenceSession.AddModel(builder, len(data) - model_at)
     fbs.InferenceSession.AddKernelTypeStrResolver(builder, resolver)
     builder.Finish(fbs.InferenceSession.End(builder), file_identifier=_IDENTIFIER)
-    return bytes(builder.Output())
+    return builder
 
 
 #: (operator, [(type parameter, [(input or output, index)])])

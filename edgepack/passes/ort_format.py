@@ -10,16 +10,21 @@ import warnings
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import onnx
 import onnxruntime
 from onnxruntime.tools.convert_onnx_models_to_ort import (
     OptimizationStyle,
     convert_onnx_models_to_ort,
 )
 
+from edgepack import onnxfile, weights
 from edgepack.artifact import Format, ModelFile
 from edgepack.errors import StepError
-from edgepack.passes.ort_bytes import canonical
+from edgepack.passes.ort_bytes import write_canonical
 from edgepack.passes.step import StepContext, StepResult
+
+#: The most that weights may be: 2 GiB less 128 MiB for the graph and the optimizations that are kept beside it.
+LIMIT_BYTES = 2**31 - 2**27
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +49,7 @@ class OrtFormat:
     style: Literal["fixed", "runtime"] = "fixed"
 
     def run(self, model: ModelFile, context: StepContext) -> StepResult:
+        self._require_room(model)
         printed = io.StringIO()
         written = context.folder / "written"
         logger = logging.getLogger("ort_format_model.utils")
@@ -68,7 +74,22 @@ class OrtFormat:
             logger.setLevel(level)
         made = next(written.glob("*.ort"))
         path = context.folder / f"{context.name}.ort"
-        path.write_bytes(canonical(made.read_bytes()))
-        result = dataclasses.replace(model, path=path, format=Format.ORT)
+        write_canonical(made, path)
+        result = dataclasses.replace(model, path=path, format=Format.ORT, beside=())
         facts = {"converter": onnxruntime.__version__, "style": self.style}
         return StepResult(model=result, changed=True, facts=facts)
+
+    def _require_room(self, model: ModelFile) -> None:
+        """Raises StepError: the weights alone are more than the format can hold, which onnxruntime would find out by crashing."""
+        if 2 * model.size_bytes <= LIMIT_BYTES:
+            return
+        total = 0
+        for tensor in weights.tensors(onnxfile.load(model)):
+            half = tensor.data_type == onnx.TensorProto.FLOAT16
+            # On a CPU without float16 arithmetic the Fixed style holds float32 copies.
+            total += weights.size_bytes(tensor) * (2 if half and self.style == "fixed" else 1)
+        if total > LIMIT_BYTES:
+            raise StepError(
+                f"the model's weights are {total:,} bytes in ORT format, which ends at 2 GiB (a flatbuffer's offsets are signed 32-bit numbers)",
+                "use --precision fp16 or int8, or a target that takes .onnx (edgepack targets list)",
+            )

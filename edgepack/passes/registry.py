@@ -10,13 +10,14 @@ import pydantic
 
 from edgepack.passes.float16 import Float16
 from edgepack.passes.int8 import Int8
+from edgepack.passes.opset import Opset
 from edgepack.passes.ort_format import OrtFormat
 from edgepack.passes.shapes import Shapes
 from edgepack.passes.simplify import Simplify
 from edgepack.passes.step import Step
 
 STEPS: dict[str, type[Step]] = {
-    step.name: step for step in (Shapes, Simplify, Float16, Int8, OrtFormat)
+    step.name: step for step in (Opset, Shapes, Simplify, Float16, Int8, OrtFormat)
 }
 
 

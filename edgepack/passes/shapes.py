@@ -14,7 +14,7 @@ from onnxruntime.tools.onnx_model_utils import (
     make_input_shape_fixed,
 )
 
-from edgepack import onnxfile
+from edgepack import onnxfile, weights
 from edgepack.artifact import Dim, Format, ModelFile, TensorSpec
 from edgepack.errors import ShapeError
 from edgepack.passes.step import StepContext, StepResult
@@ -85,9 +85,12 @@ class Shapes:
             if not spec.free_dims:
                 make_input_shape_fixed(proto.graph, spec.name, list(spec.shape))
         del proto.graph.value_info[:]
+        lifted = weights.lift(proto)
         fix_output_shapes(proto)
+        weights.lower(proto, lifted)
         proto = onnx.shape_inference.infer_shapes(proto)
-        result = onnxfile.save(proto, context.folder / f"{context.name}.onnx")
+        path = context.folder / f"{context.name}.onnx"
+        result = onnxfile.save(proto, path, folder=model.path.parent)
         facts = {"inputs": {s.name: list(s.shape) for s in inputs}}
         return StepResult(model=result, changed=True, facts=facts)
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import onnx
 
-from edgepack import onnxfile
+from edgepack import onnxfile, skeleton, weights
 from edgepack.artifact import Format, ModelFile
 from edgepack.passes.step import StepContext, StepResult
 from edgepack.prove.engine import open_session
@@ -29,9 +29,13 @@ class Simplify:
 
     def run(self, model: ModelFile, context: StepContext) -> StepResult:
         before = onnxfile.load(model)
-        path = context.folder / f"{context.name}.onnx"
-        open_session(model.path, save_to=path)
-        after = onnx.load(path)
+        written = context.folder / f"{context.name}.optimized.onnx"
+        # Folding constants may double what the graph holds.
+        apart = 2 * model.size_bytes > weights.INLINE_LIMIT_BYTES
+        open_session(model.path, save_to=written, weights_apart=apart)
+        after = skeleton.read(written)
+        if apart:
+            _tidy(after)
         added = onnxfile.node_domains(after) - onnxfile.node_domains(before)
         if added - set(onnxfile.ONNX_DOMAINS):
             return StepResult(
@@ -40,4 +44,20 @@ class Simplify:
         onnxfile.trim(after)
         after = onnx.shape_inference.infer_shapes(after)
         facts = {"nodes_before": len(before.graph.node), "nodes_after": len(after.graph.node)}
-        return StepResult(model=onnxfile.save(after, path), changed=True, facts=facts)
+        path = context.folder / f"{context.name}.onnx"
+        result = onnxfile.save(after, path, folder=context.folder)
+        for file in context.folder.glob(f"{written.name}*"):
+            file.unlink()
+        return StepResult(model=result, changed=True, facts=facts)
+
+
+def _tidy(model: onnx.ModelProto) -> None:
+    """Attributes by name: in this form onnxruntime writes them in the order of a hash map, and fields that say nothing."""
+    for graph in weights.graphs(model):
+        for node in graph.node:
+            attributes = sorted(node.attribute, key=lambda a: a.name)
+            del node.attribute[:]
+            node.attribute.extend(attributes)
+    for tensor in weights.tensors(model):
+        if not tensor.doc_string:
+            tensor.ClearField("doc_string")

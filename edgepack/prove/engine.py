@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepack.errors import StepError
+from edgepack.weights import SMALL_BYTES
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
@@ -20,12 +21,15 @@ Tensors = Mapping[str, NDArray[Any]]
 Answers = list[dict[str, NDArray[Any]]]
 
 
-def open_session(path: Path, *, optimize: bool = True, save_to: Path | None = None) -> Any:
+def open_session(
+    path: Path, *, optimize: bool = True, save_to: Path | None = None, weights_apart: bool = False
+) -> Any:
     """An onnxruntime session on the CPU.
 
     Args:
         optimize: run all graph optimizations; otherwise none.
         save_to: run only those that keep standard operators ("basic"), and write that graph here.
+        weights_apart: write its weights to `<save_to>.data`, as a graph of more than 2 GiB needs.
 
     Raises:
         StepError: onnxruntime refuses the model; its own words are in the error.
@@ -39,6 +43,13 @@ def open_session(path: Path, *, optimize: bool = True, save_to: Path | None = No
     if save_to is not None:
         options.graph_optimization_level = level.ORT_ENABLE_BASIC
         options.optimized_model_filepath = str(save_to)
+        # Nothing will be run: no copies in the layout of this machine's kernels.
+        options.add_session_config_entry("session.disable_prepacking", "1")
+    if save_to is not None and weights_apart:
+        # Source: onnxruntime_session_options_config_keys.h.
+        external = "session.optimized_model_external_initializers"
+        options.add_session_config_entry(f"{external}_file_name", f"{save_to.name}.data")
+        options.add_session_config_entry(f"{external}_min_size_in_bytes", str(SMALL_BYTES))
     # A fixed order of sums: the same model gives the same golden tensors on the same machine.
     options.use_deterministic_compute = True
     # x86 without VNNI overflows in U8S8 products: prove the graph, not that kernel. (kOrtSessionOptionsAvx2PrecisionMode)

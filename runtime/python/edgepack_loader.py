@@ -203,14 +203,20 @@ def _no_constant(word: str) -> None:
 # --- bundle ------------------------------------------------------------------------------------------
 
 
+class _Model(NamedTuple):
+    """What onnxruntime opens, the model's bytes or its path, and the digest of all its files."""
+
+    source: bytes | str
+    sha256: str
+
+
 class EdgepackBundle:
     """A bundle on disk: `root`, its folder; `manifest`, plain data; the model's bytes, checked."""
 
     def __init__(self, root: Path, manifest: dict[str, Any]) -> None:
         self.root, self.manifest = root, manifest
         self._files = {file["path"]: file for file in manifest["files"]}
-        models = {p: self._read(p) for p, file in self._files.items() if file["role"] == "model"}
-        self._model: bytes | None = models[manifest["model"]["path"]]
+        self._model: _Model | None = self._read_model(manifest["model"]["path"])
 
     @staticmethod
     def open(place: str | os.PathLike[str]) -> EdgepackBundle:
@@ -238,7 +244,7 @@ class EdgepackBundle:
         errors = []
         for path in self._files:
             try:
-                self._read(path)
+                self._verify(path)
             except EdgepackError as error:
                 errors.append(error)
         for place in sorted(self.root.rglob("*")):
@@ -318,25 +324,57 @@ class EdgepackBundle:
         stored = np.frombuffer(self._read(golden["path"]), dtype.newbyteorder("<"))
         return stored.reshape(golden["shape"]).astype(dtype, copy=False)
 
+    def _read_model(self, path: str) -> _Model:
+        """The model to open. With weights in files of their own it is opened where it lies: they are too many to hold."""
+        digests = {p: file["sha256"] for p, file in self._files.items() if file["role"] == "model"}
+        if len(digests) == 1:
+            return _Model(self._read(path), digests[path])
+        for each in digests:
+            self._verify(each)
+        lines = "".join(f"{name}\0{digest}\n" for name, digest in sorted(digests.items()))
+        return _Model(str(self.root / path), hashlib.sha256(lines.encode()).hexdigest())
+
     def _read(self, path: str) -> bytes:
+        place = self._place(path)
+        try:
+            data = place.read_bytes()
+        except OSError as error:
+            raise EdgepackError("file-missing", f"{path}: {error.strerror}") from error
+        self._compare(path, hashlib.sha256(data).hexdigest())
+        return data
+
+    def _verify(self, path: str) -> None:
+        """As `_read`, for files that need not be held."""
+        place, digest = self._place(path), hashlib.sha256()
+        try:
+            with place.open("rb") as file:
+                for block in iter(lambda: file.read(1 << 20), b""):
+                    digest.update(block)
+        except OSError as error:
+            raise EdgepackError("file-missing", f"{path}: {error.strerror}") from error
+        self._compare(path, digest.hexdigest())
+
+    def _place(self, path: str) -> Path:
+        """Where a listed file lies: within the bundle, regular, of the listed size."""
         file, place = self._files[path], Path(os.path.realpath(self.root / path))
         if self.root not in place.parents:
             raise EdgepackError("file-corrupt", f"{path} is a link out of the bundle")
         try:
             info = place.stat()
-            if not stat.S_ISREG(info.st_mode):
-                raise EdgepackError("file-corrupt", f"{path} is not a regular file")
-            if info.st_size != file["size"]:
-                why = f"{path} has {info.st_size} bytes, the manifest says {file['size']}"
-                raise EdgepackError("file-corrupt", why)
-            data = place.read_bytes()
         except OSError as error:
             raise EdgepackError("file-missing", f"{path}: {error.strerror}") from error
-        digest = hashlib.sha256(data).hexdigest()
-        if digest != file["sha256"]:
-            why = f"{path} has SHA-256 {digest}, the manifest says {file['sha256']}"
+        if not stat.S_ISREG(info.st_mode):
+            raise EdgepackError("file-corrupt", f"{path} is not a regular file")
+        if info.st_size != file["size"]:
+            why = f"{path} has {info.st_size} bytes, the manifest says {file['size']}"
             raise EdgepackError("file-corrupt", why)
-        return data
+        return place
+
+    def _compare(self, path: str, digest: str) -> None:
+        listed = self._files[path]["sha256"]
+        if digest != listed:
+            why = f"{path} has SHA-256 {digest}, the manifest says {listed}"
+            raise EdgepackError("file-corrupt", why)
 
 
 # --- session -----------------------------------------------------------------------------------------
@@ -457,14 +495,14 @@ class _Opened:
     def __init__(
         self,
         ort: Any,
-        model: bytes,
+        model: _Model,
         options: Any,
         chain: Chain,
         cache_dir: str | os.PathLike[str] | None,
         board: Board | None,
     ) -> None:
         self.provider, self.version = chain[0][0], str(ort.__version__)
-        self.model_sha256 = hashlib.sha256(model).hexdigest()
+        self.model_sha256 = model.sha256
         self.cache: EngineCache | None = None
         built_in = ort.get_available_providers()
         if self.provider not in built_in:
@@ -476,7 +514,9 @@ class _Opened:
             chain = self.cache.fill(chain)
         with self.cache.building() if self.cache else contextlib.nullcontext():
             # enable_fallback=0: else onnxruntime goes on to others by itself and prints that to stdout.
-            self.session = ort.InferenceSession(model, options, providers=chain, enable_fallback=0)
+            self.session = ort.InferenceSession(
+                model.source, options, providers=chain, enable_fallback=0
+            )
             self.session.disable_fallback()
             self.registered: list[str] = self.session.get_providers()
             self.nodes = self._count_nodes()

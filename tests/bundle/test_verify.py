@@ -169,7 +169,7 @@ def test_inspecting_a_bundle_shows_precision_steps_and_sizes(built: Path) -> Non
     data = edgepack.inspect(built / "tiny-jetson-orin")
     assert data["kind"] == "bundle"
     assert data["precision"]["chosen"] == "int8"
-    assert [s["step"] for s in data["steps"]] == ["convert", "shapes", "simplify", "int8"]
+    assert [s["step"] for s in data["steps"]] == ["convert", "opset", "shapes", "simplify", "int8"]
     total = sum(p.stat().st_size for p in (built / "tiny-jetson-orin").rglob("*") if p.is_file())
     manifest = (built / "tiny-jetson-orin" / "manifest.json").stat().st_size
     assert data["sizes"]["total"] == total - manifest

@@ -68,7 +68,7 @@ CASES = [
         "cut.onnx is not a valid ONNX model",
         "export",
     ),
-    Case("empty folder", lambda f: [f, "-t", "web"], 3, "model", "saved_model.pb", "SavedModel"),
+    Case("empty folder", lambda f: [f, "-t", "web"], 3, "model", "saved_model.pb", "tiny.onnx"),
     Case(
         "wrong rank", tiny("--shape", "image=8x8x1"), 3, "shape", "has 3 dimensions", "batchx8x8x1"
     ),

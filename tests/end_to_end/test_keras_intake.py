@@ -57,7 +57,7 @@ def keras_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_inputs_and_outputs_keep_their_names_and_free_dimensions(keras_models, tmp_path):
     result = edgepack.convert(keras_models / "two.keras", tmp_path / "two.onnx")
     inputs = {s.name: s.shape for s in result.model.inputs}
-    assert inputs == {"left": ("batch", 6), "right side": ("batch", "right side_dim1", 4)}
+    assert inputs == {"left": ("batch", 6), "right side": ("batch", "right side_time", 4)}
     assert [s.name for s in result.model.outputs] == ["both", "soft"]
     assert all(p.passed and p.max_abs < 1e-5 for p in result.parity)
 
@@ -110,7 +110,7 @@ def test_truncated_file_is_one_clear_error(keras_models, tmp_path, name):
     whole = (keras_models / name).read_bytes()
     broken = tmp_path / name
     broken.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ModelError, match=f"cannot load {name}"):
+    with pytest.raises(ModelError, match=name):
         edgepack.convert(broken, tmp_path / "out" / "x.onnx")
     assert not (tmp_path / "out").exists()
 
@@ -118,7 +118,7 @@ def test_truncated_file_is_one_clear_error(keras_models, tmp_path, name):
 def test_free_dimension_on_a_static_target_names_the_option(keras_models, tmp_path):
     with pytest.raises(edgepack.EdgepackError) as caught:
         edgepack.build(keras_models / "two.keras", targets=["android"], output_dir=tmp_path / "o")
-    assert "right side_dim1" in caught.value.cause
+    assert "right side_time" in caught.value.cause
     assert "--shape 'right side=1x?x4'" in caught.value.fix
     assert not (tmp_path / "o").exists()
 

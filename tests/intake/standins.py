@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.intake.hostile_files import keras_archive
+
 
 def tensorflow_that(does: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a `tensorflow` that runs `does` on import, found first by this process and its children."""
@@ -19,10 +21,8 @@ def tensorflow_that(does: str, folder: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def keras_file(folder: Path) -> Path:
-    """A file that looks like a .keras archive from its first bytes."""
-    path = folder / "model.keras"
-    path.write_bytes(b"PK\x03\x04" + bytes(60))
-    return path
+    """A .keras archive with nothing wrong that can be seen without Keras."""
+    return keras_archive(folder)
 
 
 def is_running(pid: int) -> bool:

@@ -121,7 +121,7 @@ def test_what_tensorflow_prints_does_not_break_the_protocol(
 def test_without_tensorflow_the_remedy_is_the_command_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgepack.intake.tensorflow_source.find_spec", lambda name: None)
+    monkeypatch.setattr("edgepack.intake.child_source.find_spec", lambda name: None)
     with pytest.raises(EnvironmentMissing) as caught:
         open_source(keras_file(tmp_path), tmp_path)
     assert "pip install 'edgepack[tensorflow]'" in caught.value.fix

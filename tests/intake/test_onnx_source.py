@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 
 import edgepack
 from edgepack.errors import ModelError
 from edgepack.intake.source import open_source
-from tests.models import FLOAT, conv_model, images, model, two_input_model, value, write
+from tests.models import (
+    FLOAT,
+    conv_model,
+    images,
+    model,
+    tensors,
+    two_input_model,
+    value,
+    write,
+)
 
 
 def refusal(path: Path) -> str:
@@ -176,3 +186,266 @@ def test_external_data_are_part_of_the_models_digest_and_size(tmp_path: Path) ->
     (first, first_digest), (second, second_digest) = seen
     assert first == second
     assert first_digest != second_digest
+
+
+# Old files, and what few exporters write
+
+
+def answers_before_and_after(path: Path, folder: Path, **feeds: np.ndarray) -> list[np.ndarray]:
+    """Every output of the source, then of what was made of it."""
+    source = open_source(path, folder)
+    (folder / "made").mkdir()
+    made, _ = source.convert(folder / "made" / "made.onnx")
+    again = open_source(made.path, folder)
+    assert again.inputs == source.inputs
+    return [*source.answer([feeds])[0].values(), *again.answer([feeds])[0].values()]
+
+
+def test_initializers_that_are_inputs_too_become_constants(tmp_path: Path) -> None:
+    proto = conv_model()
+    proto.ir_version = 3
+    for initializer in proto.graph.initializer:
+        proto.graph.input.append(value(initializer.name, FLOAT, list(initializer.dims)))
+    source = open_source(write(proto, tmp_path / "m.onnx"), tmp_path)
+    assert [s.name for s in source.inputs] == ["image"]
+    made, _ = source.convert(tmp_path / "made.onnx")
+    written = onnx.load(made.path)
+    assert [v.name for v in written.graph.input] == ["image"]
+    assert written.ir_version == 4
+    onnx.checker.check_model(written)
+
+
+def test_functions_of_the_model_itself_are_written_out(tmp_path: Path) -> None:
+    twice = helper.make_function(
+        "mine",
+        "Twice",
+        ["a"],
+        ["b"],
+        [helper.make_node("Add", ["a", "a"], ["b"])],
+        [helper.make_opsetid("", 17)],
+    )
+    nodes = [
+        helper.make_node("Twice", ["x"], ["t"], domain="mine"),
+        helper.make_node("Mul", ["t", "w"], ["y"]),
+    ]
+    w = np.arange(400, dtype=np.float32)
+    proto = model(
+        nodes,
+        [value("x", FLOAT, [400])],
+        [value("y", FLOAT, [400])],
+        tensors({"w": w}),
+        domains=["mine"],
+    )
+    proto.functions.append(twice)
+    path = write(proto, tmp_path / "m.onnx")
+    before, after = answers_before_and_after(path, tmp_path, x=np.ones(400, np.float32))
+    assert np.array_equal(before, 2 * w)
+    assert np.array_equal(after, before)
+    made = onnx.load(tmp_path / "made" / "made.onnx")
+    assert [n.op_type for n in made.graph.node] == ["Add", "Mul"]
+    assert not made.functions
+    assert [o.domain for o in made.opset_import] == [""]
+
+
+@pytest.mark.parametrize("linear", [True, False])
+def test_sparse_initializers_become_dense(tmp_path: Path, linear: bool) -> None:
+    values = numpy_helper.from_array(np.float32([5, 7]), "w")
+    places = np.array([1, 5]) if linear else np.array([[0, 1], [1, 2]])
+    sparse = helper.make_sparse_tensor(values, numpy_helper.from_array(places, "at"), [2, 3])
+    nodes = [helper.make_node("Add", ["x", "w"], ["y"])]
+    proto = model(nodes, [value("x", FLOAT, [2, 3])], [value("y", FLOAT, [2, 3])])
+    proto.graph.sparse_initializer.append(sparse)
+    path = write(proto, tmp_path / "m.onnx")
+    source = open_source(path, tmp_path)
+    made, _ = source.convert(tmp_path / "made.onnx")
+    ours = open_source(made.path, tmp_path).answer([{"x": np.zeros((2, 3), np.float32)}])
+    assert ours[0]["y"].tolist() == [[0, 5, 0], [0, 0, 7]]
+
+
+def test_small_constants_that_lay_outside_come_into_the_graph(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Reshape", ["x", "shape"], ["y"])]
+    proto = model(
+        nodes,
+        [value("x", FLOAT, [2, 3])],
+        [value("y", FLOAT, [3, 2])],
+        tensors({"shape": np.array([3, 2])}),
+    )
+    path = tmp_path / "m.onnx"
+    onnx.save(proto, path, save_as_external_data=True, location="m.data", size_threshold=0)
+    made, _ = open_source(path, tmp_path).convert(tmp_path / "made.onnx")
+    assert made.beside == ()
+    assert numpy_helper.to_array(onnx.load(made.path).graph.initializer[0]).tolist() == [3, 2]
+
+
+# Hostile files: one clear error each, nothing read elsewhere, nothing left behind
+
+
+def refused_cleanly(path: Path) -> str:
+    """What is said of the file at `path`; nothing but what lay there before lies there afterwards."""
+    before = sorted(path.parent.rglob("*"))
+    with pytest.raises(ModelError) as caught:
+        edgepack.convert(path, path.parent / "out" / "made.onnx")
+    assert sorted(path.parent.rglob("*")) == before
+    assert str(path) in caught.value.cause
+    return str(caught.value)
+
+
+def pointing(folder: Path, **entries: str) -> Path:
+    """A model whose Gemm weights are said to lie elsewhere in, before or after the file `weights.bin`."""
+    path = with_external_data(folder, "weights.bin")
+    (folder / "whole.onnx").unlink()
+    proto = onnx.load(path, load_external_data=False)
+    for initializer in proto.graph.initializer:
+        for entry in initializer.external_data:
+            if initializer.name == "half_weight" and entry.key in entries:
+                entry.value = entries[entry.key]
+    return write(proto, path)
+
+
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        ({"location": ""}, "no path beside the model"),
+        ({"location": "."}, "no path beside the model"),
+        ({"location": "/etc/passwd"}, "no path beside the model"),
+        ({"location": "..\\weights.bin"}, "no path beside the model"),
+        ({"location": "a\0b"}, "no path beside the model"),
+        ({"location": "a/../../weights.bin"}, "outside the model's folder"),
+        ({"location": "../weights.bin"}, "outside the model's folder"),
+        ({"location": "C:/weights.bin"}, "outside the model's folder"),
+        ({"location": "none.bin"}, "No such file"),
+        ({"location": "deep/none.bin"}, "No such file"),
+        ({"offset": "-4"}, "not a whole number"),
+        ({"offset": "1e3"}, "not a whole number"),
+        ({"offset": "999999999999999999999"}, "which has"),
+        ({"offset": "1500"}, "which has"),
+        ({"length": "-1"}, "not a whole number"),
+        ({"length": "4"}, "needs 1280"),
+        ({"length": "1125899906842624"}, "needs 1280"),
+    ],
+)
+def test_external_data_that_are_not_what_they_say_are_refused(
+    tmp_path: Path, entries: dict[str, str], said: str
+) -> None:
+    text = refused_cleanly(pointing(tmp_path, **entries))
+    assert said in text
+    assert "half_weight" in text
+
+
+@pytest.mark.parametrize("kind", ["file link", "folder link", "hard link", "folder", "pipe"])
+def test_external_data_that_are_no_file_of_their_own_are_refused(tmp_path: Path, kind: str) -> None:
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    inside.mkdir()
+    outside.mkdir()
+    location = "sub/weights.bin" if kind == "folder link" else "weights.bin"
+    path = pointing(inside, location=location)
+    data = (inside / "weights.bin").rename(outside / "weights.bin")
+    if kind == "file link":
+        (inside / "weights.bin").symlink_to(data)
+    elif kind == "folder link":
+        (inside / "sub").symlink_to(outside)
+        (inside / "weights.bin").write_bytes(data.read_bytes())
+    elif kind == "hard link":
+        (inside / "weights.bin").hardlink_to(data)
+    elif kind == "folder":
+        (inside / "weights.bin").mkdir()
+    else:
+        os.mkfifo(inside / "weights.bin")
+    assert "link" in refused_cleanly(path) or "no regular file" in refused_cleanly(path)
+
+
+def with_weight(**fields: object) -> onnx.ModelProto:
+    """A model whose one initializer is made of `fields`."""
+    nodes = [helper.make_node("Add", ["x", "w"], ["y"])]
+    proto = model(nodes, [value("x", FLOAT, [1])], [value("y", FLOAT, None)])
+    proto.graph.output[0].type.tensor_type.shape.dim.add().dim_param = "n"
+    proto.graph.initializer.append(onnx.TensorProto(name="w", **fields))
+    return proto
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"dims": [1 << 40], "data_type": FLOAT, "raw_data": b"1234"}, "needs 4,398,046,511,104 bytes and has 4"),
+        ({"dims": [1 << 40], "data_type": FLOAT, "raw_data": bytes(4096)}, "4096 bytes"),
+        ({"dims": [1 << 62, 1 << 62], "data_type": FLOAT, "raw_data": b"1234"}, "and has 4"),
+        ({"dims": [-1], "data_type": FLOAT, "raw_data": b"1234"}, "shape [-1]"),
+        ({"dims": [2], "data_type": FLOAT, "float_data": [1.0]}, "needs 2 values and has 1"),
+        ({"dims": [1], "data_type": 99, "raw_data": b"1234"}, "type 99"),
+        ({"dims": [1], "data_type": 0, "raw_data": b"1234"}, "type 0"),
+    ],
+)  # fmt: skip
+def test_weights_that_do_not_fill_their_shape_are_refused(
+    tmp_path: Path, fields: dict[str, object], said: str
+) -> None:
+    assert said in refused_cleanly(write(with_weight(**fields), tmp_path / "m.onnx"))
+
+
+def test_a_sparse_initializer_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    proto = with_weight(dims=[1], data_type=FLOAT, raw_data=b"1234")
+    one = numpy_helper.from_array(np.float32([1]), "s")
+    at = numpy_helper.from_array(np.array([5]), "at")
+    proto.graph.sparse_initializer.append(helper.make_sparse_tensor(one, at, [1 << 20, 1 << 20]))
+    assert "'s'" in refused_cleanly(write(proto, tmp_path / "m.onnx"))
+
+
+def test_nodes_in_a_circle_are_refused(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Add", ["x", "b"], ["a"]), helper.make_node("Relu", ["a"], ["b"])]
+    proto = model(nodes, [value("x", FLOAT, [1])], [value("b", FLOAT, [1])])
+    assert "topologically sorted" in refused_cleanly(write(proto, tmp_path / "m.onnx"))
+
+
+@pytest.mark.parametrize("what", ["inputs", "outputs", "initializers", "values"])
+def test_a_name_given_twice_is_refused(tmp_path: Path, what: str) -> None:
+    nodes = [helper.make_node("Add", ["x", "w"], ["y"])] * (2 if what == "values" else 1)
+    edges = {"inputs": [value("x", FLOAT, [2])], "outputs": [value("y", FLOAT, [2])]}
+    constants = {"initializers": tensors({"w": np.ones(2, np.float32)})}
+    for kind in (edges, constants):
+        if what in kind:
+            kind[what] = kind[what] * 2
+    proto = model(nodes, edges["inputs"], edges["outputs"], constants["initializers"])
+    text = refused_cleanly(write(proto, tmp_path / "m.onnx"))
+    assert f"two {what} are called" in text or "single static assignment" in text
+
+
+def test_more_nodes_than_any_device_runs_are_refused_at_once(tmp_path: Path) -> None:
+    proto = model([], [value("x", FLOAT, [1])], [value("x", FLOAT, [1])])
+    node = helper.make_node("Relu", ["x"], ["y"]).SerializeToString()
+    # Fields of one message may be spread: protobuf joins them.
+    graph = b"".join(b"\x0a" + bytes([len(node)]) + node for _ in range(1_000_000))
+    length = len(graph)
+    head = bytearray(b"\x3a")
+    while length >= 0x80:
+        head.append(length & 0x7F | 0x80)
+        length >>= 7
+    head.append(length)
+    path = tmp_path / "m.onnx"
+    path.write_bytes(proto.SerializeToString() + bytes(head) + graph)
+    assert "1,000,000 nodes" in refused_cleanly(path)
+
+
+def test_bytes_that_say_a_field_goes_on_beyond_the_file_are_refused(tmp_path: Path) -> None:
+    data = write(conv_model(), tmp_path / "m.onnx").read_bytes()
+    at = data.index(b"kernel_bias")
+    for length in (b"\xff\xff\xff\xff\x07", b"\xff" * 12):
+        (tmp_path / "m.onnx").write_bytes(data[: at - 1] + length + data[at:])
+        refused_cleanly(tmp_path / "m.onnx")
+
+
+def test_an_operator_set_before_onnxruntimes_first_is_taken_to_one_it_runs(tmp_path: Path) -> None:
+    weight = np.arange(3, dtype=np.float32)
+    node = helper.make_node("Add", ["x", "w"], ["y"], broadcast=1, axis=1)
+    proto = model(
+        [node],
+        [value("x", FLOAT, [2, 3]), value("w", FLOAT, [3])],
+        [value("y", FLOAT, [2, 3])],
+        tensors({"w": weight}),
+        opset=5,
+    )
+    proto.ir_version = 3
+    result = edgepack.convert(write(proto, tmp_path / "m.onnx"), tmp_path / "made.onnx")
+    assert result.model.opset == 9
+    assert "operator set 5" in result.framework
+    x = np.ones((2, 3), np.float32)
+    made = open_source(result.path, tmp_path).answer([{"x": x}])[0]["y"]
+    assert np.array_equal(made, x + weight)

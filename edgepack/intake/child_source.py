@@ -13,7 +13,10 @@ import onnx
 
 from edgepack import onnxfile
 from edgepack.artifact import ModelFile, TensorSpec
-from edgepack.errors import EnvironmentMissing, ModelError
+from edgepack.errors import EnvironmentMissing, ModelError, UsageError
+from edgepack.intake.detect import framework_path
+from edgepack.intake.request import IntakeRequest
+from edgepack.intake.vet.keras_archive import vet_keras_archive
 from edgepack.proc import Worker, WorkerDied
 from edgepack.prove.engine import Answers, Tensors
 
@@ -26,35 +29,51 @@ _ENVIRONMENT = {
     "KERAS_BACKEND": "tensorflow",
     "ORT_DISABLE_TELEMETRY": "1",
 }
+#: `python -m` would look for modules in the working folder first, where an archive may just have been unpacked.
+_START = (
+    "import sys; sys.path[:] = [p for p in sys.path if p]; "
+    "from edgepack.intake.worker import main; main()"
+)
+#: Keras goes by the suffix.
+_SUFFIXES = {"keras": (".keras",), "keras-hdf5": (".h5", ".hdf5")}
 
 
-class TensorFlowSource:
-    """A Keras or SavedModel file, opened by TensorFlow in a child process.
+class ChildSource:
+    """A model opened by TensorFlow in a child process.
 
     The constructor returns at once; TensorFlow's start-up runs beside the caller until `inputs` is first asked for.
     """
 
-    beside: tuple[Path, ...] = ()
-
-    def __init__(self, path: Path, form: str, folder: Path) -> None:
-        """Raises EnvironmentMissing: TensorFlow or tf2onnx is not installed."""
+    def __init__(self, path: Path, form: str, folder: Path, request: IntakeRequest) -> None:
+        """Raises EnvironmentMissing: TensorFlow or tf2onnx is not installed. ModelError: what can be seen without them is not sound."""
         for package in ("tensorflow", "tf2onnx"):
             if find_spec(package) is None:
                 raise EnvironmentMissing(
                     f"{path.name} needs {package}, which is not installed",
                     "pip install 'edgepack[tensorflow]' (or, beside a TensorFlow of your own: 'edgepack[tf2onnx]')",
                 )
+        if form == "keras":
+            vet_keras_archive(path)
         self.format = form
-        self._path = path
+        opened = framework_path(path, form)
+        self.path = opened.with_name(f"{opened.name}.meta") if form == "checkpoint" else opened
+        self.beside = _others(opened) if form == "checkpoint" else ()
         self._folder = folder
         self._opened: dict[str, Any] | None = None
         self._worker = Worker(
-            [sys.executable, "-m", "edgepack.intake.worker"],
+            [sys.executable, "-c", _START],
             log_path=folder / "tensorflow.log",
             environment=_ENVIRONMENT,
         )
         self.worker_pid = self._worker.pid
-        self._send({"do": "open", "path": str(path), "format": form})
+        self._send(
+            {
+                "do": "open",
+                "path": str(_suffixed(opened, form, folder)),
+                "format": form,
+                "request": request.as_json(),
+            }
+        )
 
     @property
     def framework(self) -> str:
@@ -72,7 +91,8 @@ class TensorFlowSource:
         self._open()
         self._send({"do": "convert", "to": str(path)})
         reply = self._receive()
-        return onnxfile.wrap(onnx.load(path), path), tuple(reply["log"])
+        proto = onnx.load(path, load_external_data=False)
+        return onnxfile.wrap(proto, path), tuple(reply["log"])
 
     def answer(self, feeds: Sequence[Tensors]) -> Answers:
         self._open()
@@ -107,15 +127,32 @@ class TensorFlowSource:
         except WorkerDied as death:
             raise self._crash(death) from None
         if "error" in reply:
-            raise ModelError(reply["error"]["cause"], reply["error"]["fix"])
+            kind = {"UsageError": UsageError}.get(reply["error"]["kind"], ModelError)
+            raise kind(reply["error"]["cause"], reply["error"]["fix"])
         return reply
 
     def _crash(self, death: WorkerDied) -> ModelError:
         how = f"signal {-death.returncode}" if death.returncode < 0 else f"exit {death.returncode}"
         return ModelError(
-            f"{self._path.name}: TensorFlow's process ended with {how}; its last words:\n{death.log.strip()}",
+            f"{self.path.name}: TensorFlow's process ended with {how}; its last words:\n{death.log.strip()}",
             "signal 9 is often too little memory; otherwise the words above say why",
         )
+
+
+def _suffixed(path: Path, form: str, folder: Path) -> Path:
+    """The file under a name with its format's suffix."""
+    suffixes = _SUFFIXES.get(form, ())
+    if not suffixes or path.suffix.lower() in suffixes:
+        return path
+    link = folder / f"{path.stem}{suffixes[0]}"
+    link.symlink_to(path.absolute())
+    return link
+
+
+def _others(prefix: Path) -> tuple[Path, ...]:
+    """The files of a checkpoint beside its .meta."""
+    names = (prefix.name + ".index", prefix.name + ".data-")
+    return tuple(sorted(p for p in prefix.parent.iterdir() if p.name.startswith(names)))
 
 
 def _specs(data: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:

@@ -1,0 +1,1 @@
+"""Models that TensorFlow opens. Imported in the child process only."""

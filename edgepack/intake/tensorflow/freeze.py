@@ -1,0 +1,223 @@
+"""From a traced function to a graph without variables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edgepack.errors import ModelError
+from edgepack.intake.tensorflow.graph import Frozen
+
+#: Variables this large stay out of the GraphDef, if all that reads them takes any tensor for a weight: TensorFlow, protobuf and
+#: tf2onnx would each copy them many times (measured: ConvNeXtTiny, 112 MB of weights, 36 s to convert and PLAIN_SECONDS without).
+ASIDE_BYTES = 1 << 16
+#: Operators whose tf2onnx handlers do not look at the values of their weights.
+_TAKE_WEIGHTS = frozenset(
+    """
+    BatchMatMul BatchMatMulV2 BatchMatMulV3 Conv2D Conv2DBackpropInput Conv3D Conv3DBackpropInputV2 DepthwiseConv2dNative Einsum Gather
+    GatherV2 MatMul ResourceGather
+    """.split()
+)
+
+_ASSIGNMENTS = (
+    "AssignVariableOp",
+    "AssignAddVariableOp",
+    "AssignSubVariableOp",
+    "Assign",
+    "AssignAdd",
+    "AssignSub",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variable:
+    """A variable of a graph: its dtype and shape, and its value when asked."""
+
+    dtype: Any
+    shape: Any
+    read: Callable[[], NDArray[Any]]
+
+    @property
+    def size_bytes(self) -> int:
+        """Its value's size."""
+        return int((self.shape.num_elements() or 0) * self.dtype.size)
+
+
+def freeze_function(function: Any, count: int) -> Frozen:
+    """The frozen graph of a ConcreteFunction.
+
+    Args:
+        function: flat inputs to flat outputs.
+        count: how many of its inputs are the model's (captured tensors come after them).
+
+    Raises:
+        ModelError: the function assigns to variables.
+    """
+    # The public convert_variables_to_constants_v2 cannot leave variables out, and copies the graph once more.
+    from tensorflow.python.framework import convert_to_constants
+
+    def without_variables(aside: Collection[str]) -> Any:
+        data = convert_to_constants._FunctionConverterDataInEager(
+            func=function,
+            lower_control_flow=False,
+            aggressive_inlining=True,
+            variable_names_denylist=set(aside),
+        )
+        return convert_to_constants._replace_variables_by_constants(data)[0]
+
+    handles = {id(v.handle): v for v in function.graph.variables}
+    variables = {
+        inner.op.name: Variable(dtype=v.dtype, shape=v.shape, read=v.numpy)
+        for outer, inner in function.graph.captures
+        if (v := handles.get(id(outer))) is not None
+    }
+    return freeze(
+        without_variables,
+        variables,
+        inputs=tuple(t.name for t in function.inputs[:count]),
+        outputs=tuple(t.name for t in function.outputs),
+    )
+
+
+def freeze(
+    without_variables: Callable[[Collection[str]], Any],
+    variables: Mapping[str, Variable],
+    *,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+) -> Frozen:
+    """The frozen graph; large variables that are plain weights stay out of it.
+
+    Args:
+        without_variables: the GraphDef with all variables made constants but those named, which stay resources.
+        variables: by the name of the node that stands for each.
+
+    Raises:
+        ModelError: the graph assigns to variables.
+    """
+    aside = {name: v for name, v in variables.items() if v.size_bytes >= ASIDE_BYTES}
+    graph_def = inlined(without_variables(aside), inputs, outputs)
+    plain = _plain_weights(graph_def, aside)
+    if plain != set(aside):
+        aside = {name: aside[name] for name in sorted(plain)}
+        graph_def = inlined(without_variables(aside), inputs, outputs)
+    _read_from_placeholders(graph_def, aside)
+    refuse_state(graph_def)
+    return Frozen(
+        graph_def=graph_def,
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
+        weights={f"{name}:0": v.read for name, v in aside.items()},
+    )
+
+
+def inlined(graph_def: Any, inputs: Sequence[str], outputs: Sequence[str]) -> Any:
+    """The graph with constants folded and function calls inlined, those too that were marked to be compiled as a whole.
+
+    Keras compiles some convolutions with XLA (`_XlaMustCompile`); TensorFlow's inliner leaves such calls alone, and tf2onnx has
+    no operator for a call. The optimizers are those that tf2onnx asks for ("dependency" for its LSTM patterns; "pruning" and
+    "arithmetic" break them).
+    """
+    from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, rewriter_config_pb2
+    from tensorflow.python.grappler import tf_optimizer
+
+    for function in graph_def.library.function:
+        _unmark(function)
+    for node in (*graph_def.node, *(n for f in graph_def.library.function for n in f.node_def)):
+        _unmark(node)
+        # Loops stay loops: tf2onnx knows them better than their lowered form.
+        if "_lower_using_switch_merge" in node.attr:
+            node.attr["_lower_using_switch_merge"].b = False
+    config = config_pb2.ConfigProto()
+    config.graph_options.infer_shapes = True
+    rewrite = config.graph_options.rewrite_options
+    rewrite.min_graph_nodes = -1
+    rewrite.optimizers.extend(["constfold", "function", "dependency"])
+    rewrite.function_optimization = rewriter_config_pb2.RewriterConfig.AGGRESSIVE
+    # Quantize–dequantize pairs around constants are what quantization-aware training leaves: they stay.
+    rewrite.experimental_disable_folding_quantization_emulation = True
+    meta_graph = meta_graph_pb2.MetaGraphDef()
+    meta_graph.graph_def.CopyFrom(graph_def)
+    meta_graph.collection_def["train_op"].node_list.value.extend([*inputs, *outputs])
+    return tf_optimizer.OptimizeGraph(config, meta_graph)
+
+
+def refuse_state(graph_def: Any) -> None:
+    """Raises ModelError: the graph assigns to variables; lists where."""
+    nodes = [n for n in graph_def.node if n.op in _ASSIGNMENTS]
+    nodes += [n for f in graph_def.library.function for n in f.node_def if n.op in _ASSIGNMENTS]
+    if nodes:
+        listed = ", ".join(sorted(n.name for n in nodes)[:5])
+        raise ModelError(
+            f"the model keeps state between runs: {len(nodes)} assignments to variables ({listed})",
+            "make the state an input and an output of the model (a recurrent layer: stateful=False, return_state=True)",
+        )
+
+
+def _unmark(node: Any) -> None:
+    for mark in ("_XlaMustCompile", "_noinline"):
+        if mark in node.attr:
+            del node.attr[mark]
+
+
+def _plain_weights(graph_def: Any, names: Collection[str]) -> set[str]:
+    """Those of the resources `names` whose values go into operators that take any tensor for a weight, and nowhere else."""
+    reads = _reads(graph_def, names)
+    plain = {n.name for n in graph_def.node} & set(names)
+    for node in graph_def.node:
+        if node.name in reads:
+            continue
+        for place, text in enumerate(node.input):
+            name = reads.get(_node(text))
+            if name is None:
+                continue
+            fits = node.op in _TAKE_WEIGHTS and place < 2
+            if node.op == "ResourceGather":
+                fits = node.attr["batch_dims"].i == 0
+            if not fits or text.startswith("^"):
+                plain.discard(name)
+    return plain
+
+
+def _reads(graph_def: Any, names: Collection[str]) -> dict[str, str]:
+    """By the node that passes it on, or reads it: which of the resources `names`; the resources themselves among them."""
+    passing = [n for n in graph_def.node if n.op in ("Identity", "ReadVariableOp")]
+    reads = {name: name for name in names}
+    count = 0
+    while count != len(reads):
+        count = len(reads)
+        for node in passing:
+            source = reads.get(_node(node.input[0]))
+            if source is not None:
+                reads[node.name] = source
+    return reads
+
+
+def _read_from_placeholders(graph_def: Any, variables: Mapping[str, Variable]) -> None:
+    """Make each resource in `variables` a placeholder of its value, and its reads reads of that."""
+    reads = _reads(graph_def, variables)
+    for node in graph_def.node:
+        if node.name in variables:
+            variable = variables[node.name]
+            node.op = "Placeholder"
+            node.attr.clear()
+            node.attr["dtype"].type = variable.dtype.as_datatype_enum
+            node.attr["shape"].shape.CopyFrom(variable.shape.as_proto())
+        elif node.name in reads:
+            node.op = "Identity"
+            node.attr.clear()
+            node.attr["T"].type = variables[reads[node.name]].dtype.as_datatype_enum
+        elif node.op == "ResourceGather" and _node(node.input[0]) in reads:
+            dtype, indices = node.attr["dtype"].type, node.attr["Tindices"].type
+            node.op = "Gather"
+            node.attr.clear()
+            node.attr["Tparams"].type = dtype
+            node.attr["Tindices"].type = indices
+
+
+def _node(text: str) -> str:
+    """The node that an input names."""
+    return text.lstrip("^").split(":")[0]

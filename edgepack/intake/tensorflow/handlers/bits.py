@@ -1,0 +1,114 @@
+"""Bitwise operators on integers, which ONNX has from opset 18 on, and shifts of signed ones, which it never has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+
+from edgepack.intake.tensorflow.handlers.formula import Formula, Value
+
+_INT64 = onnx.TensorProto.INT64
+
+
+def bitwise(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
+    """Write BitwiseAnd, BitwiseOr or BitwiseXor: on the bits as 0 and 1 in an axis of their own."""
+    f = Formula(ctx, node)
+    a, b = (_bits(f, x) for x in f.inputs)
+    both = f("Mul", a, b)
+    if node.type == "BitwiseAnd":
+        f.finish(_whole(f, both))
+        return
+    either = f("Sub", f("Add", a, b), both)
+    f.finish(_whole(f, either if node.type == "BitwiseOr" else f("Sub", either, both)))
+
+
+def invert(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
+    """Write all bits turned: −1 − x, or the greatest number − x without a sign."""
+    f = Formula(ctx, node)
+    x = f.inputs[0]
+    limits = np.iinfo(onnx.helper.tensor_dtype_to_np_dtype(f.dtype(x)))
+    if limits.bits > 32 and limits.min == 0:
+        raise f.refusal("64 bits without a sign", "use int64")
+    top = -1 if limits.min else limits.max
+    f.finish(f("Sub", np.array(top, np.int64), f.cast(x, _INT64)))
+
+
+def population_count(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
+    """Write how many bits are 1."""
+    f = Formula(ctx, node)
+    x = f.inputs[0]
+    f.finish(f.reduce("ReduceSum", _bits(f, x), f.rank(x)))
+
+
+def left_shift(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
+    """Write x·2ⁿ, cut to the type's bits."""
+    f = Formula(ctx, node)
+    x, n = (f.cast(i, _INT64) for i in f.inputs)
+    limits = _limits(f)
+    shifted = f("Mul", x, _power(f, n))
+    if limits.bits < 64:
+        low = limits.min
+        span = 2**limits.bits
+        turned = f("Sub", shifted, low)
+        shifted = f("Add", f("Sub", turned, f("Mul", _floor_div(f, turned, np.array(span, np.int64)), span)), low)
+    f.finish(shifted)
+
+
+def right_shift(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
+    """Write x / 2ⁿ rounded down: the sign stays."""
+    f = Formula(ctx, node)
+    x, n = (f.cast(i, _INT64) for i in f.inputs)
+    _limits(f)
+    f.finish(_floor_div(f, x, _power(f, n)))
+
+
+def _limits(f: Formula) -> Any:
+    limits = np.iinfo(onnx.helper.tensor_dtype_to_np_dtype(f.dtype(f.inputs[0])))
+    if limits.bits > 32 and limits.min == 0:
+        raise f.refusal("64 bits without a sign", "use int64")
+    return limits
+
+
+def _power(f: Formula, n: Value) -> Value:
+    """2ⁿ for 0 ≤ n ≤ 62."""
+    return f("Gather", 2 ** np.arange(63, dtype=np.int64), n)
+
+
+def _floor_div(f: Formula, x: Value, y: Value) -> Value:
+    """x / y rounded down, for y > 0."""
+    quotient = f("Div", x, y)
+    below = f("Less", f("Sub", x, f("Mul", quotient, y)), 0)
+    return f("Sub", quotient, f.cast(below, _INT64))
+
+
+def _bits(f: Formula, x: Value) -> Value:
+    """Its bits in a last axis, the lowest first; the highest stands for the sign."""
+    limits = _limits(f)
+    wide = f.unsqueeze(f.cast(x, _INT64), f.rank(x))
+    count = limits.bits - (limits.min != 0)
+    steps = 2 ** np.arange(count, dtype=np.int64)
+    halves = _floor_div(f, wide, steps)
+    lower = f("Sub", halves, f("Mul", _floor_div(f, halves, np.array(2, np.int64)), 2))
+    if not limits.min:
+        return lower
+    return f("Concat", lower, f.cast(f("Less", wide, 0), _INT64), axis=f.rank(x))
+
+
+def _whole(f: Formula, bits: Value) -> Value:
+    limits = _limits(f)
+    count = limits.bits - (limits.min != 0)
+    weights = [2**i for i in range(count)] + ([limits.min] if limits.min else [])
+    return f.reduce("ReduceSum", f("Mul", bits, np.array(weights, np.int64)), f.rank(bits) - 1)
+
+
+FAMILY = {
+    "BitwiseAnd": bitwise,
+    "BitwiseOr": bitwise,
+    "BitwiseXor": bitwise,
+    "Invert": invert,
+    "LeftShift": left_shift,
+    "PopulationCount": population_count,
+    "RightShift": right_shift,
+}

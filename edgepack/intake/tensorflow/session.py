@@ -1,0 +1,176 @@
+"""A graph that runs in a TensorFlow session: frozen graphs, checkpoints and SavedModels of any age."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgepack.errors import ModelError, UsageError
+from edgepack.intake.tensorflow.freeze import Variable, freeze
+from edgepack.intake.tensorflow.graph import Frozen, first_line, spec
+
+#: What makes a variable, and the tensor that reads it (`{}` is the node's name).
+_VARIABLES = {
+    "VarHandleOp": "{}/Read/ReadVariableOp:0",
+    "VariableV2": "{}:0",
+    "Variable": "{}:0",
+}
+
+
+class SessionGraph:
+    """Tensors of a session's graph, by the names they are known under.
+
+    Attributes:
+        feeds, fetches: names of the tensors that are the inputs and outputs.
+    """
+
+    layers: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        session: Any,
+        feeds: Mapping[str, Any],
+        fetches: Mapping[str, Any],
+        *,
+        constants: Mapping[str, NDArray[Any]] | None = None,
+        weights: Mapping[str, Callable[[], NDArray[Any]]] | None = None,
+        framework: str | None = None,
+    ) -> None:
+        """Args:
+        feeds, fetches: tensors by the name the user knows them by.
+        constants: by tensor name, what is fed the same in each run.
+        weights: as `Frozen.weights`, where the graph is such a one.
+        """
+        import tensorflow as tf
+
+        self.framework = framework or f"tensorflow {tf.__version__}"
+        self._session = session
+        self.feeds = [t.name for t in feeds.values()]
+        self.fetches = [t.name for t in fetches.values()]
+        self._constants = dict(constants or {})
+        self._weights = dict(weights or {})
+        alone = len(feeds) == 1
+        self.inputs = tuple(spec(n, t.shape, t.dtype, alone=alone) for n, t in feeds.items())
+        with session.graph.as_default():
+            self.outputs = tuple(spec(n, t.shape, t.dtype, alone=alone) for n, t in fetches.items())
+
+    def run(self, feeds: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        values = dict(zip(self.feeds, feeds, strict=True)) | self._constants
+        values |= {name: read() for name, read in self._weights.items()}
+        return [np.asarray(o) for o in self._session.run(self.fetches, feed_dict=values)]
+
+    def freeze(self) -> Frozen:
+        from tensorflow.python.framework import convert_to_constants
+
+        graph_def = self._session.graph.as_graph_def(add_shapes=True)
+        for node in graph_def.node:
+            node.device = ""
+        _begin_at(graph_def, self._session.graph, self.feeds, self._constants)
+        ends = sorted({n.split(":")[0] for n in (*self.fetches, *self.feeds, *self._weights)})
+
+        def without_variables(aside: Collection[str]) -> Any:
+            return convert_to_constants.convert_variables_to_constants_from_session_graph(
+                self._session, graph_def, ends, variable_names_denylist=set(aside)
+            )
+
+        frozen = freeze(
+            without_variables, self._variables(), inputs=self.feeds, outputs=self.fetches
+        )
+        return Frozen(
+            graph_def=frozen.graph_def,
+            inputs=frozen.inputs,
+            outputs=frozen.outputs,
+            weights={**frozen.weights, **self._weights},
+        )
+
+    def _variables(self) -> dict[str, Variable]:
+        import tensorflow as tf
+
+        found = {}
+        graph = self._session.graph
+        for op in graph.get_operations():
+            if op.type in _VARIABLES:
+                place = _VARIABLES[op.type].format(op.name)
+                found[op.name] = Variable(
+                    dtype=tf.as_dtype(op.get_attr("dtype")),
+                    shape=tf.TensorShape(op.get_attr("shape")),
+                    read=partial(self._session.run, place),
+                )
+        return found
+
+
+def open_session(graph_def: Any) -> Any:
+    """A session on a graph of its own.
+
+    Raises:
+        ModelError: TensorFlow refuses the graph; its own words are in the error.
+    """
+    import tensorflow as tf
+
+    graph = tf.Graph()
+    with graph.as_default():
+        try:
+            tf.import_graph_def(graph_def, name="")
+        except Exception as error:
+            raise ModelError(
+                f"tensorflow {tf.__version__} refuses the graph: {first_line(error)}",
+                "freeze the model again; custom operators: --op-handler with a module that loads their library",
+            ) from error
+    return tf.compat.v1.Session(graph=graph)
+
+
+def tensor(graph: Any, name: str) -> Any:
+    """The tensor called `name`, with or without `:0`.
+
+    Raises:
+        UsageError: there is none; the nearest names are given.
+    """
+    import difflib
+
+    try:
+        return graph.get_tensor_by_name(name if ":" in name else f"{name}:0")
+    except (KeyError, ValueError) as error:
+        names = [op.name for op in graph.get_operations()]
+        near = difflib.get_close_matches(name.split(":")[0], names, n=3, cutoff=0.5)
+        hint = (
+            f"near it: {', '.join(near)}" if near else f"the graph's last: {', '.join(names[-3:])}"
+        )
+        raise UsageError(f"the graph has no tensor {name!r}", hint) from error
+
+
+def _begin_at(
+    graph_def: Any, graph: Any, feeds: Sequence[str], constants: Mapping[str, NDArray[Any]]
+) -> None:
+    """Make fed nodes placeholders, so that nothing before them is part of the model, and constants of what is always the same.
+
+    Raises:
+        UsageError: a feed is one of several outputs of a node.
+    """
+    import tensorflow as tf
+
+    nodes = {node.name: node for node in graph_def.node}
+    for name in (*feeds, *constants):
+        place = graph.get_tensor_by_name(name)
+        node = nodes[place.op.name]
+        if node.op == "Placeholder" and name in feeds:
+            continue
+        if len(place.op.outputs) > 1:
+            raise UsageError(
+                f"{name} is one of {len(place.op.outputs)} outputs of a {node.op}: the model cannot begin there",
+                "begin at what it feeds",
+            )
+        del node.input[:]
+        node.attr.clear()
+        node.attr["dtype"].type = place.dtype.as_datatype_enum
+        if name in constants:
+            node.op = "Const"
+            node.attr["value"].tensor.CopyFrom(
+                tf.make_tensor_proto(constants[name], dtype=place.dtype)
+            )
+        else:
+            node.op = "Placeholder"
+            node.attr["shape"].shape.CopyFrom(place.shape.as_proto())

@@ -1,0 +1,28 @@
+"""Corrections of tf2onnx's TFLite operators on its own graph, before it translates them; one small function each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from edgepack.intake.tflite.fixes.activations import clip, gelu
+from edgepack.intake.tflite.fixes.arguments import scalar_axis
+from edgepack.intake.tflite.fixes.int16 import dequantize_wide, quantize_wide, widen_weights
+from edgepack.intake.tflite.fixes.softmax import scale_logits
+
+#: TFLite operator, as tf2onnx spells it, and what puts its node right in place; in this order.
+FIXES: Sequence[tuple[str, Callable[[Any, Any], None]]] = (
+    ("TFL_DEQUANTIZE", widen_weights),
+    ("TFL_QUANTIZE", quantize_wide),
+    ("TFL_DEQUANTIZE", dequantize_wide),
+    ("TFL_ARG_MAX", scalar_axis),
+    ("TFL_ARG_MIN", scalar_axis),
+    ("TFL_SOFTMAX", scale_logits),
+)
+
+#: Handlers, in tf2onnx's form, of operators that it has none for.
+HANDLERS: Mapping[str, tuple[Any, list[Any]]] = {
+    "TFL_GELU": (gelu, []),
+    "TFL_RELU_N1_TO_1": (clip(-1.0, 1.0), []),
+    "TFL_RELU_0_TO_1": (clip(0.0, 1.0), []),
+}
