@@ -87,7 +87,8 @@ def convert(
             progress.stage(_LANE, "compare")
             context = StepContext(folder=shaped, name=final.stem, calibration=None)
             result = step.run(converted, context).model
-            parity = compare(source.answer(feeds), answers(result.path, feeds), tolerance)
+            wanted = source.answer(feeds)
+            parity = compare(wanted, answers(result.path, feeds), tolerance, source.rounding)
             framework = source.framework
         finally:
             source.close()

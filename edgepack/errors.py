@@ -96,3 +96,9 @@ class StepError(EdgepackError):
 
     kind = "step"
     exit_code = 10
+
+
+def first_line(error: BaseException) -> str:
+    """A foreign exception's type and the first line of what it says, for a cause of ours."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"

@@ -143,7 +143,9 @@ def build(
 
         stages_folder = folder / "stages"
         stages_folder.mkdir()
-        runner = StageRunner(stages_folder, name, golden.feeds, golden.source, samples)
+        runner = StageRunner(
+            stages_folder, name, golden.feeds, golden.source, samples, source.rounding
+        )
         results, finished = [], []
         for plan, final in zip(plans, finals, strict=True):
             stages = runner.run(plan, converted, progress)

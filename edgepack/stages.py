@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ class StageRunner:
         feeds: Sequence[Tensors],
         source: Sequence[Tensors],
         calibration: Calibration | None,
+        rounding: Mapping[str, float],
     ) -> None:
         """Args:
         folder: where results lie; it grows one folder a stage.
@@ -49,6 +50,7 @@ class StageRunner:
         self._name = name
         self._feeds = feeds
         self._source = source
+        self._rounding = rounding
         self._calibration = calibration
         self._results: dict[tuple[str, Step], StepResult] = {}
         self._answers: dict[str, Answers] = {}
@@ -100,7 +102,7 @@ class StageRunner:
         precision: str,
     ) -> Stage:
         given = self._answer(result.model)
-        parity = compare(self._source, given, tolerance)
+        parity = compare(self._source, given, tolerance, self._rounding)
         require(parity, stage=name, where=plan.profile.name, precision=precision)
         record = StageRecord(
             step=name,

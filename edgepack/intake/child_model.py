@@ -34,9 +34,13 @@ def open_model(path: Path, form: str, request: IntakeRequest) -> ChildModel:
     Raises:
         ModelError: it cannot be read or has no such part; says why.
     """
+    import tensorflow as tf
+
     from edgepack.intake.tensorflow.handlers import HANDLERS
     from edgepack.intake.tensorflow.plugins import load_handlers
 
+    tf.config.experimental.enable_op_determinism()
+    tf.keras.utils.set_random_seed(0)
     handlers = {**HANDLERS, **load_handlers(request.op_handlers)}
     if form == "tflite":
         from edgepack.intake.tflite.model import open_tflite

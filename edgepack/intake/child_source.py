@@ -46,18 +46,19 @@ class ChildSource:
 
     def __init__(self, path: Path, form: str, folder: Path, request: IntakeRequest) -> None:
         """Raises EnvironmentMissing: TensorFlow or tf2onnx is not installed. ModelError: what can be seen without them is not sound."""
+        if form == "keras":
+            vet_keras_archive(path)
         for package in ("tensorflow", "tf2onnx"):
             if find_spec(package) is None:
                 raise EnvironmentMissing(
                     f"{path.name} needs {package}, which is not installed",
                     "pip install 'edgepack[tensorflow]' (or, beside a TensorFlow of your own: 'edgepack[tf2onnx]')",
                 )
-        if form == "keras":
-            vet_keras_archive(path)
         self.format = form
         opened = framework_path(path, form)
         self.path = opened.with_name(f"{opened.name}.meta") if form == "checkpoint" else opened
         self.beside = _others(opened) if form == "checkpoint" else ()
+        self.rounding: dict[str, float] = {}
         self._folder = folder
         self._opened: dict[str, Any] | None = None
         self._worker = Worker(
@@ -104,6 +105,10 @@ class ChildSource:
             self._receive()
             with np.load(back) as loaded:
                 values = [loaded[f"arr_{k}"] for k in range(len(self.outputs))]
+                for k, spec in enumerate(self.outputs):
+                    if f"step_{k}" in loaded:
+                        step = float(loaded[f"step_{k}"])
+                        self.rounding[spec.name] = max(step, self.rounding.get(spec.name, 0.0))
             answers.append({s.name: v for s, v in zip(self.outputs, values, strict=True)})
         return answers
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,10 @@ class LaidOutSource:
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
         return self._source.outputs
+
+    @property
+    def rounding(self) -> Mapping[str, float]:
+        return self._source.rounding
 
     def convert(self, path: Path) -> tuple[ModelFile, tuple[str, ...]]:
         aside = path.with_name(f"before-layout-{path.name}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnxruntime
@@ -25,6 +25,7 @@ class OnnxSource:
     def __init__(self, path: Path) -> None:
         """Raises ModelError: not a valid ONNX model, or its external data lie outside its folder."""
         self.path = path
+        self.rounding: Mapping[str, float] = {}
         self.framework = f"onnxruntime {onnxruntime.__version__}"
         self._proto = open_checked(path)
         #: What answers: the file itself, or, if it is too old for onnxruntime, what it was converted to.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +21,8 @@ class Source(Protocol):
         framework: what answers, with versions.
         beside: files that belong to the model beside the one that was given (ONNX's external data).
         inputs, outputs: free dimensions have names; the first one is `batch`.
+        rounding: by output, how far off the source's own answers may be for its own quantization, in the output's unit; known
+            once it has answered.
     """
 
     @property
@@ -35,6 +37,8 @@ class Source(Protocol):
     def inputs(self) -> tuple[TensorSpec, ...]: ...
     @property
     def outputs(self) -> tuple[TensorSpec, ...]: ...
+    @property
+    def rounding(self) -> Mapping[str, float]: ...
 
     def convert(self, path: Path) -> tuple[ModelFile, tuple[str, ...]]:
         """Write the model as ONNX at `path`; also what the converter said, line by line."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -52,25 +52,34 @@ def absolute_bound(expected: NDArray[Any], tolerance: Tolerance) -> float:
 
 
 def compare(
-    source: Sequence[Tensors], answers: Sequence[Tensors], tolerance: Tolerance
+    source: Sequence[Tensors],
+    answers: Sequence[Tensors],
+    tolerance: Tolerance,
+    rounding: Mapping[str, float] | None = None,
 ) -> tuple[Parity, ...]:
     """One verdict an output, over all cases.
 
     Args:
         source: the source framework's outputs by name, one mapping a case.
         answers: the stage's outputs for the same inputs.
+        rounding: by output, what is allowed besides: how far off the source itself is for its own quantization.
 
     Source: the bound is numpy.allclose's, plus a share of the output's range for quantized stages.
     """
     return tuple(
         _worst(
             [
-                _one(name, s[name], a.get(name), tolerance)
+                _one(name, s[name], a.get(name), _widened(tolerance, name, rounding or {}))
                 for s, a in zip(source, answers, strict=True)
             ]
         )
         for name in source[0]
     )
+
+
+def _widened(tolerance: Tolerance, name: str, rounding: Mapping[str, float]) -> Tolerance:
+    more = rounding.get(name, 0.0)
+    return tolerance.model_copy(update={"atol": tolerance.atol + more}) if more else tolerance
 
 
 def require(parities: Sequence[Parity], *, stage: str, where: str, precision: str) -> None:

@@ -186,8 +186,7 @@ def counting(first_is_the_copy: bool) -> onnx.ModelProto:
             node("Identity", "going", "still"),
         ],
         "body",
-        [value("i", INT64, []), value("going", BOOL, []), value("a", FLOAT, [2])]
-        + [value("b", FLOAT, [2])],
+        [value("i", INT64, []), value("going", BOOL, []), *(value(n, FLOAT, [2]) for n in "ab")],
         [value("still", BOOL, []), *(value(n, FLOAT, [2]) for n in outputs)],
         [*tensors({"one": np.float32([1, 1])})],
     )

@@ -52,7 +52,7 @@ def runner(folder: Path, wrong_by: float = 0.0) -> tuple[StageRunner, ModelFile]
     assert samples is not None
     (folder / "stages").mkdir()
     checked = samples.checked(start.inputs)
-    return StageRunner(folder / "stages", "model", feeds, source, checked), start
+    return StageRunner(folder / "stages", "model", feeds, source, checked, {}), start
 
 
 def run(stages: StageRunner, start: ModelFile, target: str, precision: str) -> list[Stage]:

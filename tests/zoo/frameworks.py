@@ -51,14 +51,7 @@ def open_model(entry: Entry, path: Path) -> Framework:
 def _keras(path: Path) -> Framework:
     import keras
 
-    class LSTM(keras.layers.LSTM):  # type: ignore[misc]
-        """Keras 2 wrote `time_major`, always false for files; Keras 3 does not know the word."""
-
-        def __init__(self, *positional: Any, time_major: bool = False, **named: Any) -> None:
-            assert not time_major
-            super().__init__(*positional, **named)
-
-    model = keras.models.load_model(path, compile=False, custom_objects={"LSTM": LSTM})
+    model = keras.models.load_model(path, compile=False)
     functional = getattr(model, "_functional", None) or model
     names = [str(t._keras_history.operation.name) for t in functional.inputs]
     edges = [

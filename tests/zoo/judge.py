@@ -33,12 +33,14 @@ _MOST_ORDERS = 4
 
 
 def judge(entry: Entry, candidates: dict[str, Path]) -> dict[str, Any]:
-    """A verdict a candidate; or, under `source`, why the framework itself cannot answer."""
+    """A verdict a candidate; under `source`, why the framework itself cannot answer, then only for those that no runtime opens."""
     try:
         model = open_model(entry, model_path(entry))
         feeds, answers = _asked(entry, model)
     except Exception as error:
-        return {"source": first_line(error)}
+        return {"source": first_line(error)} | {
+            name: {"wrong": why} for name, path in candidates.items() if (why := _unusable(path))
+        }
     verdicts: dict[str, Any] = {}
     for name, path in candidates.items():
         try:
@@ -85,16 +87,10 @@ def _verdict(
     feeds: Sequence[Tensors],
     answers: Sequence[Tensors],
 ) -> dict[str, Any]:
-    import onnxruntime as ort
-
     foreign = _foreign(path)
     if foreign:
         return {"wrong": f"left in the graph: {foreign}"}
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    # x86 without VNNI overflows in U8S8 products: that would be this machine's fault.
-    options.add_session_config_entry("session.x64quantprecision", "1")
-    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = _session(path)
     names = [o.name for o in session.get_outputs()]
     worst, excess, named = 0.0, 0.0, True
     for feed, expected in zip(feeds, answers, strict=True):
@@ -112,6 +108,28 @@ def _verdict(
     if not excess <= 1.0:
         verdict["wrong"] = f"answers are off by up to {worst:.3g}"
     return verdict
+
+
+def _session(path: Path) -> Any:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    # x86 without VNNI overflows in U8S8 products: that would be this machine's fault.
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _unusable(path: Path) -> str:
+    """Why no runtime opens it; empty where one does."""
+    foreign = _foreign(path)
+    if foreign:
+        return f"left in the graph: {foreign}"
+    try:
+        _session(path)
+    except Exception as error:
+        return f"onnxruntime: {first_line(error)}"
+    return ""
 
 
 def _foreign(path: Path) -> str:

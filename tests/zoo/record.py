@@ -145,12 +145,12 @@ def _judge(entry: Entry, candidates: dict[str, Path], folder: Path, record: dict
     )
     for side in candidates:
         one = record[side]
+        verdict = verdicts.get(side, {})
         if "source" in verdicts:
             # Only edgepack's own proof stands then.
             one["unjudged"] = verdicts["source"]
-            continue
-        verdict = verdicts[side]
-        one["worst"] = max(verdict.get("worst") or 0.0, one.get("worst", 0.0))
+        else:
+            one["worst"] = max(verdict.get("worst") or 0.0, one.get("worst", 0.0))
         one |= {k: verdict[k] for k in ("of_bound", "named") if k in verdict}
         if "wrong" in verdict:
             one |= {"status": "broken", "why": verdict["wrong"]}

@@ -17,11 +17,37 @@ from edgepack.intake.tensorflow.session import tensor
 _PLACEHOLDERS = ("Placeholder", "PlaceholderV2")
 #: Operators that are no end of a model though nothing reads them.
 _NO_ENDS = frozenset(
-    """
-    Assert Assign AssignVariableOp Const ControlTrigger Enter Exit HistogramSummary IsVariableInitialized LoopCond Merge MergeSummary
-    MergeV2Checkpoints NextIteration NoOp Placeholder PlaceholderV2 PlaceholderWithDefault Print PrintV2 ReadVariableOp RestoreV2 SaveV2
-    ScalarSummary Switch VarHandleOp VarIsInitializedOp Variable VariableV2
-    """.split()
+    [
+        "Assert",
+        "Assign",
+        "AssignVariableOp",
+        "Const",
+        "ControlTrigger",
+        "Enter",
+        "Exit",
+        "HistogramSummary",
+        "IsVariableInitialized",
+        "LoopCond",
+        "Merge",
+        "MergeSummary",
+        "MergeV2Checkpoints",
+        "NextIteration",
+        "NoOp",
+        "Placeholder",
+        "PlaceholderV2",
+        "PlaceholderWithDefault",
+        "Print",
+        "PrintV2",
+        "ReadVariableOp",
+        "RestoreV2",
+        "SaveV2",
+        "ScalarSummary",
+        "Switch",
+        "VarHandleOp",
+        "VarIsInitializedOp",
+        "Variable",
+        "VariableV2",
+    ]
 )
 #: Parts of a graph that train or save.
 _TRAINING = re.compile(r"(^|/)(gradients|save|report_uninitialized_variables)(_\d+)?/")

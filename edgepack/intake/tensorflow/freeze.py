@@ -16,10 +16,21 @@ from edgepack.intake.tensorflow.graph import Frozen
 ASIDE_BYTES = 1 << 16
 #: Operators whose tf2onnx handlers do not look at the values of their weights.
 _TAKE_WEIGHTS = frozenset(
-    """
-    BatchMatMul BatchMatMulV2 BatchMatMulV3 Conv2D Conv2DBackpropInput Conv3D Conv3DBackpropInputV2 DepthwiseConv2dNative Einsum Gather
-    GatherV2 MatMul ResourceGather
-    """.split()
+    [
+        "BatchMatMul",
+        "BatchMatMulV2",
+        "BatchMatMulV3",
+        "Conv2D",
+        "Conv2DBackpropInput",
+        "Conv3D",
+        "Conv3DBackpropInputV2",
+        "DepthwiseConv2dNative",
+        "Einsum",
+        "Gather",
+        "GatherV2",
+        "MatMul",
+        "ResourceGather",
+    ]
 )
 
 _ASSIGNMENTS = (

@@ -107,9 +107,3 @@ def unique(names: Sequence[str]) -> list[str]:
         seen[name] = seen.get(name, -1) + 1
         result.append(f"{name}_{seen[name]}" if seen[name] else name)
     return result
-
-
-def first_line(error: BaseException) -> str:
-    """An exception's type and the first line of what it says."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"

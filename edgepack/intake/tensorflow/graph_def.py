@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from edgepack.errors import ModelError
+from edgepack.errors import ModelError, first_line
 from edgepack.intake.request import IntakeRequest
 from edgepack.intake.tensorflow.ends import (
     asked_inputs,
@@ -17,7 +17,7 @@ from edgepack.intake.tensorflow.ends import (
     named_inputs,
     named_outputs,
 )
-from edgepack.intake.tensorflow.graph import Frozen, TensorFlowGraph, first_line
+from edgepack.intake.tensorflow.graph import Frozen, TensorFlowGraph
 from edgepack.intake.tensorflow.session import SessionGraph, open_session, tensor
 from edgepack.intake.vet.actions import vet_actions
 from edgepack.intake.vet.graph import vet_graphdef

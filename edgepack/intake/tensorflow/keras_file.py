@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepack.errors import ModelError, UsageError
+from edgepack.errors import ModelError, UsageError, first_line
 from edgepack.intake.tensorflow.freeze import freeze_function
-from edgepack.intake.tensorflow.graph import Frozen, first_line, spec, unique
+from edgepack.intake.tensorflow.graph import Frozen, spec, unique
 from edgepack.intake.vet.hdf5 import vet_archive_weights, vet_hdf5
 
 

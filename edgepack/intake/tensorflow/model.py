@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from edgepack.errors import ModelError, UsageError
+from edgepack.errors import ModelError, UsageError, first_line
+from edgepack.intake.mapping import Handlers
 from edgepack.intake.request import IntakeRequest
-from edgepack.intake.tensorflow.convert import Handlers, convert
-from edgepack.intake.tensorflow.graph import TensorFlowGraph, first_line
+from edgepack.intake.tensorflow.convert import convert
+from edgepack.intake.tensorflow.graph import TensorFlowGraph
 from edgepack.intake.tensorflow.graph_def import cut, open_checkpoint, open_graph_def
 from edgepack.intake.tensorflow.keras_file import open_keras
 from edgepack.intake.tensorflow.saved_model import open_saved_model
@@ -50,10 +51,6 @@ def open_graph(path: Path, form: str, request: IntakeRequest) -> TensorFlowGraph
     Raises:
         ModelError, UsageError: it cannot be read, or has no such part.
     """
-    import tensorflow as tf
-
-    tf.config.experimental.enable_op_determinism()
-    tf.keras.utils.set_random_seed(0)
     if request.signature is not None and form != "savedmodel":
         raise UsageError(
             f"--signature {request.signature}: {path.name} has no signatures", "leave it out"

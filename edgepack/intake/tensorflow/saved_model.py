@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgepack.errors import ModelError, UsageError
+from edgepack.errors import ModelError, UsageError, first_line
 from edgepack.intake.tensorflow.ends import clean_key
-from edgepack.intake.tensorflow.graph import first_line, unique
+from edgepack.intake.tensorflow.graph import unique
 from edgepack.intake.tensorflow.session import SessionGraph
 from edgepack.intake.vet.saved_model import vet_savedmodel
 

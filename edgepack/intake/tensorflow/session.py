@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepack.errors import ModelError, UsageError
+from edgepack.errors import ModelError, UsageError, first_line
 from edgepack.intake.tensorflow.freeze import Variable, freeze
-from edgepack.intake.tensorflow.graph import Frozen, first_line, spec
+from edgepack.intake.tensorflow.graph import Frozen, spec
 
 #: What makes a variable, and the tensor that reads it (`{}` is the node's name).
 _VARIABLES = {

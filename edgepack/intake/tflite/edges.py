@@ -11,8 +11,10 @@ from edgepack.artifact import Dim, TensorSpec
 from edgepack.errors import ModelError
 from edgepack.intake.tflite.flatbuffer import DTYPES, TYPES, Graph, ints, text
 
-#: Names TensorFlow gives to what comes out of a call; the user never wrote them.
-_NAMELESS = re.compile(r"((Stateful)?PartitionedCall(_\d+)?|Identity(_\d+)?|)")
+#: Names TensorFlow and Keras give to what has none; the user never wrote them.
+_NAMELESS = re.compile(
+    r"((Stateful)?PartitionedCall(_\d+)?|Identity(_\d+)?|keras_tensor(_\d+)?|args_\d+|)"
+)
 #: The last part of a path that names an operation (`dense/BiasAdd`), so that the layer is the part before.
 _OPERATION = re.compile(r"[A-Z][A-Za-z0-9]*(_\d+)?")
 
@@ -91,7 +93,9 @@ def specs(
     """
     names: list[str] = []
     for place, index in enumerate(indices):
-        name = named.get(place) or clean_name(text(graph.tensors[index].name))
+        name = named.get(place, "")
+        if _NAMELESS.fullmatch(name):
+            name = clean_name(text(graph.tensors[index].name))
         name = name or (fallback if len(indices) == 1 else f"{fallback}_{place}")
         stem, count = name, 1
         while name in names or name in taken:

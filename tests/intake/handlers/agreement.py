@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 from tensorflow.python.framework.convert_to_constants import (
     convert_variables_to_constants_v2,
 )
-from tf2onnx import optimizer, tfonnx
+from tf2onnx import tfonnx
 
+from edgepack.intake.mapping import OPSET, run_tf2onnx
 from edgepack.intake.tensorflow.handlers import HANDLERS, REWRITERS
 
 Array = NDArray[Any]
@@ -47,15 +49,16 @@ def from_tflite(path: Path) -> onnx.ModelProto:
 
 
 def _convert(graph: Any, **arguments: Any) -> onnx.ModelProto:
-    made = tfonnx.process_tf_graph(
-        graph,
-        opset=17,
-        custom_op_handlers=dict(HANDLERS),
-        custom_rewriter=list(REWRITERS),
-        continue_on_error=False,
-        **arguments,
+    proto = run_tf2onnx(
+        partial(
+            tfonnx.process_tf_graph,
+            graph,
+            opset=OPSET,
+            custom_op_handlers=dict(HANDLERS),
+            custom_rewriter=list(REWRITERS),
+            **arguments,
+        )
     )
-    proto = optimizer.optimize_graph(made).make_model("test")
     onnx.checker.check_model(proto, full_check=True)
     return proto
 

@@ -26,6 +26,7 @@ from tests.intake.tflite.build import both, empty, save, weights
         ("StatefulPartitionedCall:2", ""),
         ("Identity_3", ""),
         ("Identity", ""),
+        ("serving_default_keras_tensor_5:0", ""),
         ("regressors", "regressors"),
         ("x", "x"),
     ],

@@ -74,11 +74,12 @@ def cumulative_logsumexp(ctx: Any, node: Any, name: str, args: list[Any]) -> Non
     f = Formula(ctx, node)
     x, axis = f.inputs[0], int(f.known(1, "the axis")) % f.rank(f.inputs[0])
     top = f.reduce("ReduceMax", x, axis, keepdims=True)
-    flags = {"exclusive": int(f.attribute("exclusive", 0)), "reverse": int(f.attribute("reverse", 0))}
+    flags = {
+        "exclusive": int(f.attribute("exclusive", 0)),
+        "reverse": int(f.attribute("reverse", 0)),
+    }
     total = f("CumSum", f("Exp", f("Sub", x, top)), np.array(axis, np.int64), **flags)
-    low = np.finfo(onnx.helper.tensor_dtype_to_np_dtype(f.dtype(x))).min
-    # TensorFlow's sum of nothing is the logarithm of the smallest number, not −∞.
-    f.finish(f.where(f("Equal", total, 0), low, f("Add", f("Log", total), top)))
+    f.finish(f("Add", f("Log", total), top))
 
 
 def cross(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
@@ -117,7 +118,11 @@ def lin_space(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
 def finite(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
     """Write IsFinite or IsInf; ONNX 17 has no IsInf of half floats."""
     f = Formula(ctx, node)
-    x = f.cast(f.inputs[0], _FLOAT) if f.dtype(f.inputs[0]) == onnx.TensorProto.FLOAT16 else f.inputs[0]
+    x = (
+        f.cast(f.inputs[0], _FLOAT)
+        if f.dtype(f.inputs[0]) == onnx.TensorProto.FLOAT16
+        else f.inputs[0]
+    )
     infinite = f("IsInf", x)
     f.finish(infinite if node.type == "IsInf" else f("Not", f("Or", infinite, f("IsNaN", x))))
 

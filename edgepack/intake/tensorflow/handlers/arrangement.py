@@ -21,7 +21,14 @@ def shape_n(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
 def broadcast_args(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
     """Write the shape that two shapes broadcast to."""
     f = Formula(ctx, node)
-    ones = [f("ConstantOfShape", f.cast(s, _INT64), value=onnx.helper.make_tensor("value", _INT64, [1], [1])) for s in f.inputs]
+    ones = [
+        f(
+            "ConstantOfShape",
+            f.cast(s, _INT64),
+            value=onnx.helper.make_tensor("value", _INT64, [1], [1]),
+        )
+        for s in f.inputs
+    ]
     f.finish(f("Shape", f("Mul", *ones)))
 
 

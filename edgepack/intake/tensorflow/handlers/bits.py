@@ -52,7 +52,11 @@ def left_shift(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
         low = limits.min
         span = 2**limits.bits
         turned = f("Sub", shifted, low)
-        shifted = f("Add", f("Sub", turned, f("Mul", _floor_div(f, turned, np.array(span, np.int64)), span)), low)
+        shifted = f(
+            "Add",
+            f("Sub", turned, f("Mul", _floor_div(f, turned, np.array(span, np.int64)), span)),
+            low,
+        )
     f.finish(shifted)
 
 
@@ -100,7 +104,14 @@ def _whole(f: Formula, bits: Value) -> Value:
     limits = _limits(f)
     count = limits.bits - (limits.min != 0)
     weights = [2**i for i in range(count)] + ([limits.min] if limits.min else [])
-    return f.reduce("ReduceSum", f("Mul", bits, np.array(weights, np.int64)), f.rank(bits) - 1)
+    axis = f.rank(bits) - 1
+    parts = f("Mul", bits, np.array(weights, np.int64))
+    # In halves, as onnxruntime 1.32 sums int64 in float64, which holds 53 bits.
+    low = f.reduce("ReduceSum", f.slice(parts, 0, 32, axis), axis)
+    if len(weights) <= 32:
+        return low
+    middle = f.reduce("ReduceSum", f.slice(parts, 32, 63, axis), axis)
+    return f("Add", f("Add", low, middle), f.squeeze(f.slice(parts, 63, 64, axis), axis))
 
 
 FAMILY = {

@@ -53,14 +53,20 @@ def _hsv(f: Formula, image: Value) -> tuple[Value, Value, Value]:
     parts = []
     for a, b, turn in ((green, blue, 0.0), (blue, red, 2.0), (red, green, 4.0)):
         parts.append(f("Div", f("Add", over(f("Sub", a, b), span), turn), 6))
-    hue = f.where(f("Equal", red, value), parts[0], f.where(f("Equal", green, value), parts[1], parts[2]))
+    hue = f.where(
+        f("Equal", red, value), parts[0], f.where(f("Equal", green, value), parts[1], parts[2])
+    )
     hue = f.where(f("Greater", span, 0), hue, 0)
     hue = f("Add", hue, f.cast(f("Less", hue, 0), f.dtype(image)))
     return hue, saturation, value
 
 
 def _rgb(f: Formula, hue: Value, saturation: Value, value: Value) -> Value:
-    base = f("Mul", value, f("Sub", np.array(1, onnx.helper.tensor_dtype_to_np_dtype(f.dtype(value))), saturation))
+    base = f(
+        "Mul",
+        value,
+        f("Sub", np.array(1, onnx.helper.tensor_dtype_to_np_dtype(f.dtype(value))), saturation),
+    )
     span = f("Mul", value, saturation)
     turn = f("Mul", hue, 6)
 

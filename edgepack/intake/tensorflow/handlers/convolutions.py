@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from edgepack.intake.tensorflow.handlers.formula import Formula, Value, original
+from edgepack.intake.tensorflow.handlers.patches import same_padded
 
 
 def conv_3d(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
@@ -49,7 +50,7 @@ def dilation_2d(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
     sizes = [s for s in f.shape(kernel)[:2] if s is not None]
     length = [(k - 1) * r + 1 for k, r in zip(sizes, rates, strict=True)]
     if f.attribute("padding") == "SAME":
-        image = _padded(f, image, length, strides)
+        image = same_padded(f, image, length, strides, float(np.finfo(np.float32).min))
     result: Value | None = None
     for i in range(sizes[0]):
         for j in range(sizes[1]):
@@ -64,20 +65,6 @@ def dilation_2d(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
             result = part if result is None else f("Max", result, part)
     assert result is not None
     f.finish(result)
-
-
-def _padded(f: Formula, image: Value, length: list[int], strides: list[int]) -> Value:
-    """The image with TensorFlow's SAME padding of the lowest number around."""
-    sizes = f.shape(image)[1:3]
-    pads = [[0, 0], [0, 0]]
-    for axis, (size, reach, stride) in enumerate(zip(sizes, length, strides, strict=True)):
-        if size is None and stride > 1:
-            raise f.refusal("its padding depends on a free size", "fix the image's size with --shape")
-        out = -(-(size or 1) // stride)
-        total = max(0, (out - 1) * stride + reach - (size or 1))
-        pads[0][axis], pads[1][axis] = total // 2, total - total // 2
-    flat = np.array([0, *pads[0], 0, 0, *pads[1], 0], np.int64)
-    return f("Pad", image, flat, np.array(np.finfo(np.float32).min, np.float32))
 
 
 FAMILY = {

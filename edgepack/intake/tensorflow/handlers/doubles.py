@@ -21,6 +21,21 @@ def in_single(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
 
 
 FAMILY = dict.fromkeys(
-    ("Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cosh", "Elu", "Erf", "Selu", "Sinh", "Softplus", "Softsign", "Tan"),
+    (
+        "Acos",
+        "Acosh",
+        "Asin",
+        "Asinh",
+        "Atan",
+        "Atanh",
+        "Cosh",
+        "Elu",
+        "Erf",
+        "Selu",
+        "Sinh",
+        "Softplus",
+        "Softsign",
+        "Tan",
+    ),
     in_single,
 )

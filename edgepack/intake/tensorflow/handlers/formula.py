@@ -50,7 +50,7 @@ class Formula:
             return value
         from tf2onnx import utils
 
-        const = self.ctx.make_const(utils.make_name(self.node.name), np.ascontiguousarray(value))
+        const = self.ctx.make_const(utils.make_name(self.node.name), np.asarray(value, order="C"))
         return str(const.output[0])
 
     def dtype(self, value: Value) -> int:
@@ -75,7 +75,10 @@ class Formula:
             return int(value.ndim)
         shape = self.ctx.get_shape(value)
         if shape is None:
-            raise self.refusal(f"the rank of {value} is unknown", "give the inputs of the model a rank when it is exported")
+            raise self.refusal(
+                f"the rank of {value} is unknown",
+                "give the inputs of the model a rank when it is exported",
+            )
         return len(shape)
 
     def shape(self, value: Value) -> list[int | None]:
@@ -107,7 +110,11 @@ class Formula:
 
     def range(self, count: Value) -> Value:
         """0, 1, … count − 1 in the type of `count`, a scalar."""
-        return self("Range", self("Sub", count, count), count, self("Div", count, count)) if isinstance(count, str) else np.arange(int(count)).astype(count.dtype)
+        return (
+            self("Range", self("Sub", count, count), count, self("Div", count, count))
+            if isinstance(count, str)
+            else np.arange(int(count)).astype(count.dtype)
+        )
 
     def where(self, condition: Value, yes: Operand, no: Operand) -> Value:
         """Where, its numbers in the type of the other branch."""
@@ -181,7 +188,14 @@ class Formula:
     def _values(self, operands: tuple[Operand, ...]) -> list[Value]:
         tensors = [o for o in operands if isinstance(o, (str, np.ndarray, np.generic))]
         dtype = onnx.helper.tensor_dtype_to_np_dtype(self.dtype(tensors[0])) if tensors else None
-        return [o if isinstance(o, str) else np.asarray(o) if isinstance(o, (np.ndarray, np.generic)) else np.array(o, dtype) for o in operands]
+        return [
+            o
+            if isinstance(o, str)
+            else np.asarray(o)
+            if isinstance(o, (np.ndarray, np.generic))
+            else np.array(o, dtype)
+            for o in operands
+        ]
 
 
 def original(ctx: Any, node: Any, handler: Any, **arguments: Any) -> None:
@@ -201,7 +215,12 @@ def _computed(
     graph = onnx.helper.make_graph(
         [onnx.helper.make_node(kind, names, outputs, **attributes)],
         "known",
-        [onnx.helper.make_tensor_value_info(n, onnx.helper.np_dtype_to_tensor_dtype(v.dtype), None) for n, v in zip(names, values, strict=True)],
+        [
+            onnx.helper.make_tensor_value_info(
+                n, onnx.helper.np_dtype_to_tensor_dtype(v.dtype), None
+            )
+            for n, v in zip(names, values, strict=True)
+        ],
         [onnx.helper.make_empty_tensor_value_info(o) for o in outputs],
     )
     from onnx.reference import ReferenceEvaluator

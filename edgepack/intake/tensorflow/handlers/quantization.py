@@ -22,7 +22,9 @@ def fake_quant(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
     f = Formula(ctx, node)
     x = f.inputs[0]
     if node.type == "FakeQuantWithMinMaxArgs":
-        low, high = (np.array(f.attribute(k, d), np.float32) for k, d in (("min", -6.0), ("max", 6.0)))
+        low, high = (
+            np.array(f.attribute(k, d), np.float32) for k, d in (("min", -6.0), ("max", 6.0))
+        )
     else:
         low, high = (f.known(i, "the range of the quantization") for i in (1, 2))
     bits = int(f.attribute("num_bits", 8))
@@ -38,7 +40,15 @@ def fake_quant(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
             x = f("Max", x, ((first - zero) * scale).astype(np.float32))
         point = (zero - 128).astype(np.int8)
         axis = {"axis": f.rank(x) - 1} if scale.ndim else {}
-        f.finish(f("DequantizeLinear", f("QuantizeLinear", x, scale, point, **axis), scale, point, **axis))
+        f.finish(
+            f(
+                "DequantizeLinear",
+                f("QuantizeLinear", x, scale, point, **axis),
+                scale,
+                point,
+                **axis,
+            )
+        )
         return
     bottom = ((first - zero) * scale).astype(np.float32)
     top = ((2**bits - 1 - zero) * scale).astype(np.float32)

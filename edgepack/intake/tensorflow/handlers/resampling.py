@@ -104,7 +104,7 @@ def scale_and_translate(ctx: Any, node: Any, name: str, args: list[Any]) -> None
         center = f("Sub", f("Mul", f("Add", place, 0.5), back), offset)
         width = f("Max", back, np.float32(1)) if antialias else np.float32(1)
         distance = f("Div", f("Abs", f("Sub", f("Add", pixel, 0.5), center)), width)
-        near = f("LessOrEqual", distance, radius)
+        near = f("Less", distance, radius)
         weights = f("Mul", kernel(f, distance), f.cast(near, _FLOAT))
         inside = f("And", f("GreaterOrEqual", center, 0), f("LessOrEqual", center, _float(f, size)))
         return f("Mul", _normalized(f, weights), f.cast(inside, _FLOAT))
@@ -116,7 +116,10 @@ def _product(f: Formula, matrix: Any) -> None:
     """Write rows · image · columnsᵀ, where `matrix` gives the weights for an old and a new size: [new, old]."""
     image = f.inputs[0]
     sides = [
-        matrix(f.size(image, i + 1), f("Gather", f.cast(f.inputs[1], onnx.TensorProto.INT64), np.array(i, np.int64)))
+        matrix(
+            f.size(image, i + 1),
+            f("Gather", f.cast(f.inputs[1], onnx.TensorProto.INT64), np.array(i, np.int64)),
+        )
         for i in (0, 1)
     ]
     rows, columns = sides[0], f("Transpose", sides[1], perm=[1, 0])
@@ -174,7 +177,11 @@ def _gaussian(f: Formula, x: Value) -> Value:
 
 
 def _box(f: Formula, x: Value) -> Value:
-    return f.where(f("Less", x, 0.5), np.float32(1), f.where(f("Equal", x, 0.5), np.float32(0.5), np.float32(0)))
+    return f.where(
+        f("Less", x, 0.5),
+        np.float32(1),
+        f.where(f("Equal", x, 0.5), np.float32(0.5), np.float32(0)),
+    )
 
 
 def _lanczos(radius: int) -> Any:
@@ -190,7 +197,7 @@ def _lanczos(radius: int) -> Any:
 
 #: By TensorFlow's kernel_type: the radius, and the kernel for distances within it.
 _KERNELS: dict[str, tuple[float, Any]] = {
-    "box": (0.5, _box),
+    "box": (1, _box),
     "triangle": (1, _triangle),
     "gaussian": (1.5, _gaussian),
     "keyscubic": (2, lambda f, x: _cubic(f, x, -0.5)),

@@ -51,7 +51,8 @@ def projective_transform(ctx: Any, node: Any, name: str, args: list[Any]) -> Non
     lines = [f.range(f.cast(f("Gather", size, np.array(i, np.int64)), _FLOAT)) for i in (0, 1)]
     y, x = f.reshape(lines[0], 1, -1, 1), f.reshape(lines[1], 1, 1, -1)
     factors = [
-        f.reshape(f("Gather", transforms, np.array(i, np.int64), axis=1), -1, 1, 1) for i in range(8)
+        f.reshape(f("Gather", transforms, np.array(i, np.int64), axis=1), -1, 1, 1)
+        for i in range(8)
     ]
 
     def turned(a: Value, b: Value, c: Value) -> Value:
@@ -73,7 +74,13 @@ def projective_transform(ctx: Any, node: Any, name: str, args: list[Any]) -> Non
 
 
 def _read(
-    f: Formula, image: Value, owners: Value, y: Value, x: Value, method: str, fill: Value | None = None
+    f: Formula,
+    image: Value,
+    owners: Value,
+    y: Value,
+    x: Value,
+    method: str,
+    fill: Value | None = None,
 ) -> Value:
     """The image's pixels [n, height, width, channels] at places; with `fill`, that is what lies outside, else the edge."""
     image = f.cast(image, _FLOAT)

@@ -24,7 +24,11 @@ def one_hot(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
         f.finish(f("OneHot", indices, f.reshape(depth, 1), f("Concat", *on_off, axis=0), axis=axis))
         return
     hot = f("OneHot", indices, f.reshape(depth, 1), np.array([0, 1], np.float32), axis=axis)
-    f.finish(f.where(f("Greater", hot, 0.5), on, off))
+    hot = f("Greater", hot, 0.5)
+    if f.dtype(on) == onnx.TensorProto.BOOL:  # onnxruntime has no Where for it.
+        f.finish(f("Or", f("And", hot, on), f("And", f("Not", hot), off)))
+        return
+    f.finish(f.where(hot, on, off))
 
 
 def bucketize(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
@@ -78,7 +82,9 @@ def approx_top_k(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
     f = Formula(ctx, node)
     axis, k = int(f.attribute("reduction_dimension", -1)), int(f.attribute("k"))
     largest = int(f.attribute("is_max_k", 1))
-    f.finish(*f.several(2, "TopK", f.inputs[0], np.array([k], np.int64), axis=axis, largest=largest))
+    f.finish(
+        *f.several(2, "TopK", f.inputs[0], np.array([k], np.int64), axis=axis, largest=largest)
+    )
 
 
 def invert_permutation(ctx: Any, node: Any, name: str, args: list[Any]) -> None:

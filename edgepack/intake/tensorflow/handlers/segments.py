@@ -21,7 +21,7 @@ def segment(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
     f = Formula(ctx, node)
     data, ids = f.inputs
     result = _by_tf2onnx(f, [data, ids])
-    f.finish(_filled(f, result, ids, 0))
+    f.finish(_filled(f, result, ids))
 
 
 def unsorted_segment(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
@@ -38,9 +38,10 @@ def unsorted_segment(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
         result = _by_tf2onnx(f, [data, ids, count])
     dtype = onnx.helper.tensor_dtype_to_np_dtype(f.dtype(data))
     if kind.endswith(("Max", "Min")) and f.is_float(data):
+        # TensorFlow begins with the end of the type, so −∞ never is a maximum.
         ends = np.finfo(dtype)
-        fill = ends.min if kind.endswith("Max") else ends.max
-        result = _filled(f, result, ids, np.array(fill, dtype))
+        bound = ends.min if kind.endswith("Max") else ends.max
+        result = f(kind[-3:], result, np.array(bound, dtype))
     if negative:
         ends_at = f.reshape(count, 1)
         zero = np.zeros(1, np.int64)
@@ -53,7 +54,11 @@ def scatter_nd(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
     f = Formula(ctx, node)
     indices, updates, shape = f.inputs
     dtype = f.dtype(updates)
-    zeros = f("ConstantOfShape", f.cast(shape, _INT64), value=onnx.helper.make_tensor("value", dtype, [1], [0]))
+    zeros = f(
+        "ConstantOfShape",
+        f.cast(shape, _INT64),
+        value=onnx.helper.make_tensor("value", dtype, [1], [0]),
+    )
     indices = f.cast(indices, _INT64)
     adds = dtype != onnx.TensorProto.BOOL
     if not isinstance(indices, str):
@@ -79,15 +84,17 @@ def _by_tf2onnx(f: Formula, inputs: list[Value]) -> Value:
     return str(end.output[0])
 
 
-def _filled(f: Formula, result: Value, ids: Value, fill: Any) -> Value:
-    """`result` with `fill` in the segments that no id names."""
+def _filled(f: Formula, result: Value, ids: Value) -> Value:
+    """`result` with 0 in the segments that no id names."""
     ids = f.cast(ids, _INT64)
     count = f.slice(f("Shape", result), 0, 1, 0)
     nothing = f("ConstantOfShape", count, value=onnx.helper.make_tensor("value", _INT64, [1], [0]))
-    one = f("ConstantOfShape", f("Shape", ids), value=onnx.helper.make_tensor("value", _INT64, [1], [1]))
+    one = f(
+        "ConstantOfShape", f("Shape", ids), value=onnx.helper.make_tensor("value", _INT64, [1], [1])
+    )
     present = f.cast(f("ScatterElements", nothing, ids, one, axis=0), onnx.TensorProto.BOOL)
     present = f.reshape(present, -1, *[1] * (f.rank(result) - 1))
-    return f.where(present, result, fill)
+    return f.where(present, result, 0)
 
 
 FAMILY = {

@@ -1,0 +1,58 @@
+"""Operators that are a line of arithmetic, and special functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.intake.handlers.function_graph import agree
+
+X = np.random.default_rng(1).uniform(-3, 3, (2, 6)).astype(np.float32)
+Y = np.random.default_rng(2).uniform(-3, 3, (2, 6)).astype(np.float32)
+ZEROS = np.array([0, 1, 0, -1.0, 2, 0], np.float32)
+POSITIVE = np.array([1e-3, 0.1, 0.49, 0.5, 1, 1.5, 2, 10, 500], np.float32)
+NEGATIVE = np.array([-0.3, -1.5, -4.7], np.float32)
+RAW = tf.raw_ops
+
+
+@pytest.mark.parametrize(
+    ("function", "feeds"),
+    [
+        (lambda x: RAW.Inv(x=x), [X]),
+        (tf.truncatediv, [X, Y]),
+        (tf.truncatediv, [np.array([-7, 7], np.int32), np.array([2, -2], np.int32)]),
+        (tf.math.xdivy, [ZEROS, ZEROS]),
+        (tf.math.multiply_no_nan, [ZEROS, ZEROS]),
+        (lambda x, y: RAW.ApproximateEqual(x=x, y=y, tolerance=0.5), [X, Y]),
+        (tf.nn.l2_loss, [X]),
+        (lambda x: tf.math.reduce_euclidean_norm(x, 1), [X]),
+        (lambda x: tf.math.cumulative_logsumexp(x, 1, exclusive=True, reverse=True), [X]),
+        (tf.linalg.cross, [X[:, :3].copy(), Y[:, :3].copy()]),
+        (lambda a, b: RAW.SparseMatMul(a=a, b=b, transpose_b=True), [X, Y]),
+        (lambda a, n: RAW.LinSpace(start=a, stop=3.0, num=n), [np.float32(1), np.int32(5)]),
+        (tf.math.is_finite, [np.array([np.inf, np.nan, 1], np.float16)]),
+        (tf.math.is_inf, [np.array([np.inf, np.nan, 1], np.float16)]),
+        (tf.math.log, [np.abs(X).astype(np.float64)]),
+    ],
+)
+def test_it_agrees(function: Any, feeds: list[Any]) -> None:
+    agree(function, *feeds)
+
+
+@pytest.mark.parametrize("x", [POSITIVE, NEGATIVE], ids=["positive", "negative"])
+@pytest.mark.parametrize("function", [tf.math.lgamma, tf.math.digamma])
+def test_gamma_functions_agree_on_both_sides_of_zero(function: Any, x: Any) -> None:
+    agree(function, x)
+
+
+def test_quantiles_agree_far_out() -> None:
+    agree(tf.math.erfinv, np.array([-1, -0.999, -0.5, 0, 1e-4, 0.97, 1], np.float32))
+    agree(tf.math.ndtri, np.array([1e-6, 0.01, 0.5, 0.97, 0.999], np.float32))
+
+
+@pytest.mark.parametrize("function", [tf.atan, tf.cosh, tf.math.erf, tf.math.softplus, tf.nn.elu])
+def test_float64_functions_without_kernels_agree(function: Any) -> None:
+    agree(function, X.astype(np.float64))
