@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.artifact import Dim, ModelFile
-from edgepack.intake.request import IntakeRequest
+from edgepack.intake.request import IntakeRequest, with_shapes
 from edgepack.intake.source import open_source
+from edgepack.passes.opset import Opset
 from edgepack.passes.plan import ShapeRequest
 from edgepack.passes.shapes import Shapes
 from edgepack.passes.step import StepContext
@@ -55,11 +56,16 @@ def convert(
     batch: int | str | None = None,
     atol: float | None = None,
     rtol: float | None = None,
+    opset: int | None = None,
     intake: IntakeRequest | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> ConvertResult:
     """Write `model` as ONNX to `output`, with the user's names and free dimensions where no size is given.
+
+    Args:
+        opset: the version of ONNX's operators to convert to; otherwise 17, or what an ONNX model has.
+        intake: which part of the model to take, and how; all of it otherwise.
 
     Raises:
         EdgepackError: one of its kinds; ParityError where the ONNX model answers differently.
@@ -74,7 +80,7 @@ def convert(
     with workspace(final.parent) as folder:
         progress.start(_LANE, 3)
         progress.stage(_LANE, "open")
-        source = open_source(path, folder, intake)
+        source = open_source(path, folder, with_shapes(intake, shapes))
         try:
             specs = step.resolve(source.inputs)
             # Where the file keeps a dimension free, the proof still needs a size.
@@ -87,6 +93,11 @@ def convert(
             progress.stage(_LANE, "compare")
             context = StepContext(folder=shaped, name=final.stem, calibration=None)
             result = step.run(converted, context).model
+            if opset is not None:
+                moved_to = folder / "opset"
+                moved_to.mkdir()
+                again = StepContext(folder=moved_to, name=final.stem, calibration=None)
+                result = Opset(minimum=opset, maximum=opset).run(result, again).model
             wanted = source.answer(feeds)
             parity = compare(wanted, answers(result.path, feeds), tolerance, source.rounding)
             framework = source.framework

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -107,6 +108,19 @@ def spec(value: onnx.ValueInfoProto) -> TensorSpec:
         else:
             shape.append(dim.dim_param or f"{value.name}_dim{axis}")
     return TensorSpec(name=value.name, dtype=dtype, shape=tuple(shape))
+
+
+def is_half(model: onnx.ModelProto) -> bool:
+    """Whether the model computes in float16 already: weights or edges are of that type, and no weight is float32."""
+    types = {t.data_type for t in model.graph.initializer if math.prod(t.dims) > 1}
+    edges = {v.type.tensor_type.elem_type for v in (*model.graph.input, *model.graph.output)}
+    half = onnx.TensorProto.FLOAT16
+    return half in types | edges and onnx.TensorProto.FLOAT not in types
+
+
+def is_quantized(model: onnx.ModelProto) -> bool:
+    """Whether integers with scales stand in the model already."""
+    return any(node.op_type == "DequantizeLinear" for node in model.graph.node)
 
 
 def trim(model: onnx.ModelProto) -> None:

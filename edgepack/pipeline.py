@@ -13,7 +13,7 @@ from edgepack.bundle.manifest import Manifest, Release, SourceModel
 from edgepack.bundle.verify import self_test
 from edgepack.bundle.write import Golden, write_bundle
 from edgepack.errors import BundleError, ShapeError, UsageError
-from edgepack.intake.request import IntakeRequest
+from edgepack.intake.request import IntakeRequest, with_shapes
 from edgepack.intake.source import Source, open_source
 from edgepack.names import app_name, bundle_name
 from edgepack.passes.plan import Plan, ShapeRequest, make_plan
@@ -116,7 +116,7 @@ def build(
         for plan in plans:
             progress.start(plan.profile.name, len(plan.steps) + 2)
         progress.stage(INTAKE, "open")
-        source = open_source(path, folder, intake)
+        source = open_source(path, folder, with_shapes(intake, shapes))
         try:
             specs = _resolved(source, plans)
             if samples is not None:
@@ -129,6 +129,7 @@ def build(
                 feeds=feeds,
                 source=source.answer(feeds),
                 origin="seeded noise" if samples is None else "calibration data",
+                rounding=source.rounding,
             )
             record = SourceModel(
                 name=path.name,

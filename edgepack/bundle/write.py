@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -43,11 +43,16 @@ _TOOLS = ("numpy", "onnx", "onnxruntime", "tf2onnx", "tensorflow", "tensorflow-c
 
 @dataclass(frozen=True, kw_only=True)
 class Golden:
-    """The golden feeds, the source framework's answers, and where the feeds came from."""
+    """The golden feeds, the source framework's answers, and where the feeds came from.
+
+    Attributes:
+        rounding: by output, how far off the source's own answers may be (see intake.source.Source).
+    """
 
     feeds: Sequence[Tensors]
     source: Sequence[Tensors]
     origin: str
+    rounding: Mapping[str, float] = field(default_factory=dict)
 
 
 def write_bundle(
@@ -86,7 +91,7 @@ def write_bundle(
     for file in model.beside:
         writer.copy(file, f"model/{file.name}", "model")
     cases = tuple(
-        _case(writer, str(i), plan, feed, source_answer, shipped_answer)
+        _case(writer, str(i), plan, feed, source_answer, shipped_answer, golden.rounding)
         for i, (feed, source_answer, shipped_answer) in enumerate(
             zip(golden.feeds, golden.source, shipped, strict=True)
         )
@@ -164,7 +169,13 @@ class _Writer:
 
 
 def _case(
-    writer: _Writer, name: str, plan: Plan, feed: Tensors, source: Tensors, shipped: Tensors
+    writer: _Writer,
+    name: str,
+    plan: Plan,
+    feed: Tensors,
+    source: Tensors,
+    shipped: Tensors,
+    rounding: Mapping[str, float],
 ) -> GoldenCase:
     inputs = []
     for i, (key, x) in enumerate(feed.items()):
@@ -176,7 +187,7 @@ def _case(
     for i, (key, answer) in enumerate(shipped.items()):
         near = absolute_bound(answer, device)
         # The device may be as far from the shipped answer as `device` says, and that as far from the source's as `parity`.
-        far = near + absolute_bound(source[key], parity)
+        far = near + absolute_bound(source[key], parity) + rounding.get(key, 0.0)
         for origin, values, atol, rtol in (
             ("shipped", answer, near, device.rtol),
             ("source", source[key], far, device.rtol + parity.rtol),

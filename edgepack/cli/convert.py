@@ -29,7 +29,11 @@ _EPILOG = """Examples:
 
 edgepack convert model.keras -o model.onnx
 
-edgepack convert saved_model/ -o model.onnx --batch 1"""
+edgepack convert saved_model/ -o model.onnx --batch 1 --signature classify
+
+edgepack convert frozen.pb -o model.onnx --inputs image,is_training=false --outputs probs
+
+edgepack convert model.tflite -o model.onnx --layout nchw --opset 21"""
 
 
 def register(app: typer.Typer) -> None:
@@ -51,6 +55,12 @@ def convert(
     outputs: OutputsOption = None,
     op_handler: OpHandlerOption = None,
     layout: LayoutOption = None,
+    opset: Annotated[
+        int | None,
+        typer.Option(
+            "--opset", min=7, help="ONNX operator set. [default: 17; an ONNX model's own]"
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
@@ -67,6 +77,7 @@ def convert(
             batch=parse_batch(batch),
             atol=atol,
             rtol=rtol,
+            opset=opset,
             intake=intake_request(signature, inputs, outputs, op_handler, layout),
             overwrite=overwrite,
             progress=progress,

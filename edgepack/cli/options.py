@@ -26,7 +26,7 @@ ShapeOption = Annotated[
     typer.Option(
         "--shape",
         metavar="INPUT=SIZES",
-        help="Sizes of an input, e.g. image=1x64x64x1; `?` leaves a dimension free. Repeatable.",
+        help="Sizes of an input, e.g. image=1x64x64x1; `?` leaves a dimension free, tokens=batch,length names it. Repeatable.",
     ),
 ]
 BatchOption = Annotated[
@@ -104,8 +104,12 @@ def intake_request(
     )
 
 
+#: 1x64x?x3, or with names 1,height,?,3.
+_SIZES = re.compile(r"(\d+|\?)(x(\d+|\?))*|(\d+|\?|[A-Za-z_]\w*)(,(\d+|\?|[A-Za-z_]\w*))+")
+
+
 def parse_shapes(options: list[str] | None) -> dict[str, tuple[int | str, ...]]:
-    """`name=1x64x64x1` → {name: (1, 64, 64, 1)}; a `?` becomes a free dimension.
+    """`name=1x64x64x1` or `name=1,64,64,1` → {name: (1, 64, 64, 1)}; `?` leaves a free dimension, a word after a comma names it.
 
     Raises:
         UsageError: not of that form, or an input is given twice.
@@ -113,13 +117,14 @@ def parse_shapes(options: list[str] | None) -> dict[str, tuple[int | str, ...]]:
     shapes: dict[str, tuple[int | str, ...]] = {}
     for option in options or []:
         name, separator, sizes = option.rpartition("=")
-        if not separator or not name or not re.fullmatch(r"(\d+|\?)(x(\d+|\?))*", sizes):
+        if not separator or not name or not _SIZES.fullmatch(sizes):
             raise UsageError(
                 f"--shape {option!r} is not INPUT=SIZES", "write it like --shape image=1x64x64x1"
             )
         if name in shapes:
             raise UsageError(f"--shape {name} is given twice", "give each input once")
-        dims = tuple(d if d == "?" else int(d) for d in sizes.split("x"))
+        parts = sizes.split("," if "," in sizes else "x")
+        dims = tuple(int(d) if d.isdigit() else d for d in parts)
         if 0 in dims:
             raise UsageError(f"--shape {option!r} has a size of 0", "sizes start at 1")
         shapes[name] = dims

@@ -24,6 +24,8 @@ def name_free_dims(model: onnx.ModelProto) -> None:
         if value.name in initializers or not value.type.HasField("tensor_type"):
             continue
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if dim.HasField("dim_value") and dim.dim_value < 0:
+                dim.ClearField("dim_value")  # some exporters write −1 for a free size
             if not dim.HasField("dim_value") and _NAMELESS.fullmatch(dim.dim_param):
                 dim.dim_param = "batch" if axis == 0 else f"{value.name}_dim{axis}"
 
@@ -61,6 +63,11 @@ def _set_values(values: Any, edges: Sequence[tuple[str, TensorSpec]]) -> None:
     for name, spec in edges:
         dtype = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype))
         values.append(onnx.helper.make_tensor_value_info(name, dtype, list(spec.shape)))
+
+
+def drop_unneeded(model: onnx.ModelProto) -> None:
+    """Leave only the nodes that outputs need, here and in subgraphs, each after what it reads."""
+    _order(model.graph)
 
 
 def number_names(model: onnx.ModelProto, weights: Collection[str] = ()) -> dict[str, str]:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 
 from edgepack import onnxfile
 from edgepack.artifact import ModelFile, TensorSpec
 from edgepack.errors import EnvironmentMissing, ModelError, UsageError
+from edgepack.intake.checkpoint_files import weight_files
 from edgepack.intake.detect import framework_path
 from edgepack.intake.request import IntakeRequest
 from edgepack.intake.vet.keras_archive import vet_keras_archive
@@ -55,9 +55,8 @@ class ChildSource:
                     "pip install 'edgepack[tensorflow]' (or, beside a TensorFlow of your own: 'edgepack[tf2onnx]')",
                 )
         self.format = form
-        opened = framework_path(path, form)
-        self.path = opened.with_name(f"{opened.name}.meta") if form == "checkpoint" else opened
-        self.beside = _others(opened) if form == "checkpoint" else ()
+        self.path = framework_path(path, form)
+        self.beside = weight_files(self.path) if form == "checkpoint" else ()
         self.rounding: dict[str, float] = {}
         self._folder = folder
         self._opened: dict[str, Any] | None = None
@@ -70,7 +69,7 @@ class ChildSource:
         self._send(
             {
                 "do": "open",
-                "path": str(_suffixed(opened, form, folder)),
+                "path": str(_suffixed(self.path, form, folder)),
                 "format": form,
                 "request": request.as_json(),
             }
@@ -92,8 +91,7 @@ class ChildSource:
         self._open()
         self._send({"do": "convert", "to": str(path)})
         reply = self._receive()
-        proto = onnx.load(path, load_external_data=False)
-        return onnxfile.wrap(proto, path), tuple(reply["log"])
+        return onnxfile.wrap_file(path), tuple(reply["log"])
 
     def answer(self, feeds: Sequence[Tensors]) -> Answers:
         self._open()
@@ -152,12 +150,6 @@ def _suffixed(path: Path, form: str, folder: Path) -> Path:
     link = folder / f"{path.stem}{suffixes[0]}"
     link.symlink_to(path.absolute())
     return link
-
-
-def _others(prefix: Path) -> tuple[Path, ...]:
-    """The files of a checkpoint beside its .meta."""
-    names = (prefix.name + ".index", prefix.name + ".data-")
-    return tuple(sorted(p for p in prefix.parent.iterdir() if p.name.startswith(names)))
 
 
 def _specs(data: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:

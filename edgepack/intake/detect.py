@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from edgepack.errors import ModelError
-from edgepack.intake.checkpoint_files import checkpoint_prefix, is_checkpoint, is_table
+from edgepack.intake.checkpoint_files import checkpoint_graph, is_checkpoint, is_table
 from edgepack.intake.foreign import FOLDERS, FORMATS, MESSAGES, foreign_kind, zip_kind
 from edgepack.intake.vet.zip_entries import open_zip
 from edgepack.intake.wire import message_kind
@@ -48,18 +48,18 @@ def detect_format(path: Path) -> str:
 
 
 def framework_path(path: Path, form: str) -> Path:
-    """What the framework opens: a SavedModel's folder, a checkpoint's prefix, else the file itself.
+    """What the framework opens: a SavedModel's folder, a checkpoint's .meta, else the file itself.
 
     Raises:
         ModelError: a checkpoint's files are not all there.
     """
     if form == "savedmodel" and not path.is_dir():
         return path.parent
-    return checkpoint_prefix(path) if form == "checkpoint" else path
+    return checkpoint_graph(path) if form == "checkpoint" else path
 
 
 def _checkpoint(path: Path) -> str:
-    checkpoint_prefix(path)
+    checkpoint_graph(path)
     return "checkpoint"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import heapq
 import math
 from collections import Counter
 from collections.abc import Iterable
@@ -40,6 +42,7 @@ def open_checked(path: Path) -> onnx.ModelProto:
         for tensor in weights.tensors(model):
             _require_filled(tensor, path.parent)
         _forgive_unlisted(model)
+        _sort(model.graph, frozenset())
         lifted = weights.lift(model)
         onnx.checker.check_model(model)
         weights.lower(model, lifted)
@@ -97,6 +100,67 @@ def _require_few_nodes(model: onnx.ModelProto) -> None:
             f"{nodes:,} nodes; edgepack takes up to {MAX_NODES:,}",
             "export it with loops instead of unrolled ones, or split it",
         )
+
+
+def _sort(graph: onnx.GraphProto, around: frozenset[str]) -> None:
+    """Put each node after those it reads from, here and in subgraphs; a graph that is in order already stays as it is.
+
+    onnxruntime takes any order, and its own float16 converter writes such files; ONNX and other tools do not.
+
+    Args:
+        around: names that the graphs around this one know.
+
+    Raises:
+        ModelError: nodes read from each other in a circle; names some of them.
+    """
+    known = {v.name for v in graph.input} | {i.name for i in graph.initializer} | {""} | around
+    known |= {s.values.name for s in graph.sparse_initializer}
+    made = {name for node in graph.node for name in node.output}
+    waiting: dict[str, list[int]] = {}
+    missing, ready, order = [], [], []
+    for i, node in enumerate(graph.node):
+        needs = {n for n in _reads(node) if n in made and n not in known}
+        missing.append(len(needs))
+        for name in needs:
+            waiting.setdefault(name, []).append(i)
+        if not needs:
+            ready.append(i)
+    # The earliest of those that can come: what is in order stays.
+    heapq.heapify(ready)
+    while ready:
+        i = heapq.heappop(ready)
+        order.append(i)
+        for name in graph.node[i].output:
+            for reader in waiting.pop(name, ()):
+                missing[reader] -= 1
+                if not missing[reader]:
+                    heapq.heappush(ready, reader)
+    if len(order) < len(graph.node):
+        rest = sorted(set(range(len(graph.node))) - set(order))[:4]
+        names = ", ".join(graph.node[i].name or f"that of {graph.node[i].output[0]}" for i in rest)
+        raise ModelError(f"nodes read from each other in a circle: {names}", _AGAIN)
+    if order != sorted(order):
+        nodes = [copy.deepcopy(graph.node[i]) for i in order]
+        del graph.node[:]
+        graph.node.extend(nodes)
+    for node in graph.node:
+        for inner in _subgraphs(node):
+            _sort(inner, frozenset(known | made))
+
+
+def _reads(node: onnx.NodeProto) -> set[str]:
+    """Names a node reads, those its subgraphs read from around them too."""
+    names = set(node.input)
+    for graph in _subgraphs(node):
+        own = {v.name for v in graph.input} | {i.name for i in graph.initializer}
+        own |= {name for inner in graph.node for name in inner.output}
+        inside = {name for inner in graph.node for name in _reads(inner)}
+        names |= (inside | {v.name for v in graph.output}) - own
+    return names
+
+
+def _subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    return [g for a in node.attribute for g in ([a.g] if a.HasField("g") else list(a.graphs))]
 
 
 def _forgive_unlisted(model: onnx.ModelProto) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 
 from edgepack import onnxfile
@@ -14,7 +15,13 @@ from edgepack.errors import ModelError
 from edgepack.intake.canonical import name_free_dims
 from edgepack.intake.leftovers import refuse_leftovers
 from edgepack.intake.onnx_checks import OLDEST_OPSET, UPDATED_OPSET, open_checked, plain, updated
+from edgepack.intake.onnx_cut import cut
+from edgepack.intake.request import IntakeRequest
 from edgepack.prove.engine import Answers, Tensors, answers
+
+#: What a float16 model may be off by when its arithmetic is done in another order or width, as a share of an output's largest
+#: value: some twenty roundings of 2^-11, the share that targets/_base.yaml allows float16.
+HALF_ROUNDING = 1e-2
 
 
 class OnnxSource:
@@ -22,10 +29,10 @@ class OnnxSource:
 
     format = "onnx"
 
-    def __init__(self, path: Path) -> None:
-        """Raises ModelError: not a valid ONNX model, or its external data lie outside its folder."""
+    def __init__(self, path: Path, request: IntakeRequest) -> None:
+        """Raises ModelError: not a valid ONNX model, its external data lie outside its folder, or it has no such part."""
         self.path = path
-        self.rounding: Mapping[str, float] = {}
+        self.rounding: dict[str, float] = {}
         self.framework = f"onnxruntime {onnxruntime.__version__}"
         self._proto = open_checked(path)
         #: What answers: the file itself, or, if it is too old for onnxruntime, what it was converted to.
@@ -34,6 +41,11 @@ class OnnxSource:
             self._runs = None
             self.framework += f" (operator set {onnxfile.opset(self._proto)} as {UPDATED_OPSET})"
         self.beside = onnxfile.external_files(self._proto, path)
+        if request.inputs or request.outputs:
+            # The file itself cannot be asked for a part: the part answers, unoptimized, once it was written.
+            self._proto = cut(self._proto, request.inputs, request.outputs)
+            self._runs = None
+            self.framework += ", a part of the file"
         refuse_leftovers(self._proto)
         name_free_dims(self._proto)
         wrapped = onnxfile.wrap(self._proto, path)
@@ -43,7 +55,7 @@ class OnnxSource:
 
     def convert(self, path: Path) -> tuple[ModelFile, tuple[str, ...]]:
         proto = plain(copy.deepcopy(self._proto), self.path.parent)
-        if self._runs is None:
+        if 0 < onnxfile.opset(proto) < OLDEST_OPSET:
             proto = updated(proto, self.path)
         onnxfile.trim(proto)
         made = onnxfile.save(proto, path, folder=self.path.parent)
@@ -52,8 +64,16 @@ class OnnxSource:
 
     def answer(self, feeds: Sequence[Tensors]) -> Answers:
         if self._runs is None:
-            raise ValueError("a file of so old an operator set answers once it was converted")
-        return answers(self._runs, feeds, optimize=False)
+            raise ValueError(
+                "a part of a file, or one of so old an operator set, answers once it was converted"
+            )
+        given = answers(self._runs, feeds, optimize=False)
+        if onnxfile.is_half(self._proto):
+            for answer in given:
+                for name, x in answer.items():
+                    largest = float(np.abs(x[np.isfinite(x)]).max(initial=0.0)) if x.size else 0.0
+                    self.rounding[name] = max(self.rounding.get(name, 0.0), HALF_ROUNDING * largest)
+        return given
 
     def close(self) -> None:
         """Nothing is held."""

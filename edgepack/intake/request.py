@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from edgepack.artifact import Dim
 from edgepack.errors import UsageError
 
 #: The order of an image's axes after the batch: channels first or last.
@@ -23,6 +25,8 @@ class IntakeRequest:
         outputs: where it ends.
         op_handlers: `[OPERATOR=]module:function`, handlers for operators that tf2onnx does not know.
         layout: the axes that image inputs of the result have.
+        shapes: sizes of inputs, for what a source must know before it can be opened: an unknown rank, a layer that takes no free
+            size. They are checked and made part of the model by the shapes step.
     """
 
     signature: str | None = None
@@ -30,6 +34,7 @@ class IntakeRequest:
     outputs: tuple[str, ...] = ()
     op_handlers: tuple[str, ...] = ()
     layout: Layout | None = None
+    shapes: tuple[tuple[str, tuple[Dim, ...]], ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Plain data: `IntakeRequest.from_json(r.as_json()) == r`."""
@@ -44,7 +49,16 @@ class IntakeRequest:
             outputs=tuple(data["outputs"]),
             op_handlers=tuple(data["op_handlers"]),
             layout=data["layout"],
+            shapes=tuple((name, tuple(sizes)) for name, sizes in data["shapes"]),
         )
+
+
+def with_shapes(
+    request: IntakeRequest | None, shapes: Mapping[str, Sequence[Dim]] | None
+) -> IntakeRequest:
+    """The request, or an empty one, with the sizes of `--shape` in it."""
+    sizes = tuple((name, tuple(dims)) for name, dims in (shapes or {}).items())
+    return dataclasses.replace(request or IntakeRequest(), shapes=sizes)
 
 
 def split_names(options: Sequence[str]) -> tuple[str, ...]:

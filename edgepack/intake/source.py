@@ -65,7 +65,7 @@ def open_source(path: Path, folder: Path, request: IntakeRequest | None = None) 
     if form == "onnx":
         from edgepack.intake.onnx_source import OnnxSource
 
-        source: Source = OnnxSource(path)
+        source: Source = OnnxSource(path, request)
     else:
         from edgepack.intake.child_source import ChildSource
 

@@ -21,6 +21,7 @@ from onnxruntime.transformers.float16 import (
 
 from edgepack import onnxfile, weights
 from edgepack.artifact import Format, ModelFile
+from edgepack.errors import StepError
 from edgepack.passes.step import StepContext, StepResult
 
 #: Numbers converted at a time: the conversion needs some twenty bytes for each.
@@ -47,7 +48,15 @@ class Float16:
 
     def run(self, model: ModelFile, context: StepContext) -> StepResult:
         folder = model.path.parent
-        proto = onnx.shape_inference.infer_shapes(onnxfile.load(model))
+        proto = onnxfile.load(model)
+        if onnxfile.is_half(proto):
+            return StepResult(model=model, changed=False, facts={"skipped": "float16 already"})
+        if onnxfile.is_quantized(proto):
+            raise StepError(
+                "the model is quantized already: its scales and integers have no float16 form",
+                "use --precision int8 or fp32, or give the float model it was made from",
+            )
+        proto = onnx.shape_inference.infer_shapes(proto)
         clipped = sum(_is_beyond_range(i, folder) for i in proto.graph.initializer)
         large = _stand_in(proto)
         with warnings.catch_warnings():

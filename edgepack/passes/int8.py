@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import onnx
 from onnxruntime.quantization import (
     CalibrationDataReader,
     CalibrationMethod,
@@ -65,6 +66,15 @@ class Int8:
     def run(self, model: ModelFile, context: StepContext) -> StepResult:
         if context.calibration is None:
             raise UsageError("int8 needs calibration data", "give --calibration FILE.npz")
+        given = onnxfile.load(model)
+        if onnxfile.is_half(given):
+            raise StepError(
+                "the model computes in float16, and the scales of QuantizeLinear are float32 before operator set 19",
+                "give the float32 model it was made from, or use --precision fp16",
+            )
+        if onnxfile.is_quantized(given):
+            self._require_legal(given, model.path.parent)
+            return StepResult(model=model, changed=False, facts={"skipped": "quantized already"})
         prepared = context.folder / f"{context.name}.prepared.onnx"
         quantized = context.folder / f"{context.name}.quantized.onnx"
         root_level = logging.getLogger().level
@@ -120,6 +130,26 @@ class Int8:
         ):
             file.unlink()
         return StepResult(model=result, changed=True, facts=facts)
+
+    def _require_legal(self, given: onnx.ModelProto, folder: Path) -> None:
+        """Raises StepError: a model that came quantized is not so in the way the target takes."""
+        constants = {i.name: i for i in given.graph.initializer}
+        points = [
+            (node, constants[node.input[2]])
+            for node in given.graph.node
+            if node.op_type in ("QuantizeLinear", "DequantizeLinear")
+            and len(node.input) > 2
+            and node.input[2] in constants
+        ]
+        for node, point in points:
+            kind = onnx.TensorProto.DataType.Name(point.data_type).lower()
+            crooked = self.symmetric and bool(weights.array(point, folder).any())
+            if kind not in (self.activations, self.weights, "int32") or crooked:
+                what = "not symmetric" if crooked else kind
+                raise StepError(
+                    f"the model is quantized already, and {node.name or node.output[0]} is {what}, which this target does not take",
+                    "give the float model it was made from, or use --precision fp32",
+                )
 
     def _operators(self, model: ModelFile) -> list[str]:
         """The graph's operator types that onnxruntime can quantize, less those to be left in float."""

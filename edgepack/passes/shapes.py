@@ -29,7 +29,7 @@ class Shapes:
     Attributes:
         batch: size of a free first dimension named like a batch; None leaves it free.
         batch_asked: the user gave `batch`: a `--shape` with another one contradicts it.
-        fixed: (input, sizes) from `--shape`; a name in the sizes leaves that dimension free.
+        fixed: (input, sizes) from `--shape`; `?` leaves that dimension free, a name in its place renames it.
         static: the target takes no free dimension: any left is an error that lists them all.
     """
 
@@ -79,8 +79,11 @@ class Shapes:
         if inputs == model.inputs:
             return StepResult(model=model, changed=False, facts={})
         proto = onnxfile.load(model)
-        for name, size in self._sizes(model.inputs).items():
-            make_dim_param_fixed(proto.graph, name, size)
+        sizes = self._sizes(model.inputs)
+        for name, size in sizes.items():
+            if isinstance(size, int):
+                make_dim_param_fixed(proto.graph, name, size)
+        _rename_dims(proto.graph, {n: s for n, s in sizes.items() if isinstance(s, str)})
         for spec in inputs:
             if not spec.free_dims:
                 make_input_shape_fixed(proto.graph, spec.name, list(spec.shape))
@@ -94,10 +97,10 @@ class Shapes:
         facts = {"inputs": {s.name: list(s.shape) for s in inputs}}
         return StepResult(model=result, changed=True, facts=facts)
 
-    def _sizes(self, inputs: tuple[TensorSpec, ...]) -> dict[str, int]:
-        """Size by name of free dimension."""
+    def _sizes(self, inputs: tuple[TensorSpec, ...]) -> dict[str, Dim]:
+        """Size, or new name, by name of free dimension."""
         by_name = {s.name: s for s in inputs}
-        sizes: dict[str, int] = {}
+        sizes: dict[str, Dim] = {}
         for name, wanted in self.fixed:
             if name not in by_name:
                 raise ShapeError(
@@ -115,6 +118,8 @@ class Shapes:
                 first = spec.shape[0] if spec.shape else None
                 if not isinstance(first, str) or not _BATCH.fullmatch(first):
                     continue
+                if isinstance(sizes.get(first), str) and not self.batch_asked:
+                    continue  # named by --shape: it stays free
                 if sizes.setdefault(first, self.batch) != self.batch and self.batch_asked:
                     raise ShapeError(
                         f"dimension {first!r} is given both {sizes[first]} and {self.batch}",
@@ -122,17 +127,17 @@ class Shapes:
                     )
         return sizes
 
-    def _pairs(self, spec: TensorSpec, wanted: tuple[Dim, ...]) -> list[tuple[int, str]]:
+    def _pairs(self, spec: TensorSpec, wanted: tuple[Dim, ...]) -> list[tuple[Dim, str]]:
         if len(wanted) != len(spec.shape):
             raise ShapeError(
                 f"--shape {spec.name}={_text(wanted)} has {len(wanted)} dimensions, "
                 f"the model's {spec.name} has {len(spec.shape)}: {list(spec.shape)}",
                 f"write it as {_text(spec.shape)} with sizes for the names",
             )
-        pairs = []
+        pairs: list[tuple[Dim, str]] = []
         for axis, (size, dim) in enumerate(zip(wanted, spec.shape, strict=True)):
             if isinstance(dim, str):
-                if isinstance(size, int):
+                if size not in ("?", dim):
                     pairs.append((size, dim))
             elif size != dim:
                 raise ShapeError(
@@ -140,6 +145,13 @@ class Shapes:
                     f"write it as {_text(spec.shape)}",
                 )
         return pairs
+
+
+def _rename_dims(graph: onnx.GraphProto, names: dict[str, str]) -> None:
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in names:
+                dim.dim_param = names[dim.dim_param]
 
 
 def _text(shape: tuple[Dim, ...]) -> str:

@@ -29,6 +29,10 @@ class Simplify:
 
     def run(self, model: ModelFile, context: StepContext) -> StepResult:
         before = onnxfile.load(model)
+        if onnxfile.is_half(before):
+            # On a CPU without float16 arithmetic onnxruntime widens such a graph, and would save that.
+            skipped = "a float16 model, which this machine would widen"
+            return StepResult(model=model, changed=False, facts={"skipped": skipped})
         written = context.folder / f"{context.name}.optimized.onnx"
         # Folding constants may double what the graph holds.
         apart = 2 * model.size_bytes > weights.INLINE_LIMIT_BYTES

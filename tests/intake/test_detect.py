@@ -122,12 +122,12 @@ def test_the_graph_of_a_saved_model_alone_asks_for_its_folder(tmp_path: Path) ->
 def test_a_checkpoint_is_its_folder_its_prefix_or_a_file_of_it(tmp_path: Path, name: str) -> None:
     checkpoint(tmp_path, *_WHOLE, state="model.ckpt-7")
     assert detect_format(tmp_path / name) == "checkpoint"
-    assert framework_path(tmp_path / name, "checkpoint") == tmp_path / "model.ckpt-7"
+    assert framework_path(tmp_path / name, "checkpoint") == tmp_path / "model.ckpt-7.meta"
 
 
 def test_a_checkpoint_without_its_text_file_is_found_if_it_is_alone(tmp_path: Path) -> None:
     checkpoint(tmp_path, *_WHOLE)
-    assert framework_path(tmp_path, "checkpoint") == tmp_path / "model.ckpt-7"
+    assert framework_path(tmp_path, "checkpoint") == tmp_path / "model.ckpt-7.meta"
     holding(tmp_path, _TABLE, "other.index")
     assert "2 checkpoints (model.ckpt-7, other)" in refusal(tmp_path)
 
@@ -135,7 +135,7 @@ def test_a_checkpoint_without_its_text_file_is_found_if_it_is_alone(tmp_path: Pa
 @pytest.mark.parametrize("path", ["/home/somebody/run/model.ckpt-7", "C:\\\\run\\\\model.ckpt-7"])
 def test_a_checkpoint_from_another_machine_is_found_by_its_name(tmp_path: Path, path: str) -> None:
     checkpoint(tmp_path, *_WHOLE, state=path)
-    assert framework_path(tmp_path, "checkpoint") == tmp_path / "model.ckpt-7"
+    assert framework_path(tmp_path, "checkpoint") == tmp_path / "model.ckpt-7.meta"
 
 
 def test_a_checkpoint_file_never_leads_out_of_its_folder(tmp_path: Path) -> None:

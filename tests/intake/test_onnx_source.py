@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
+from onnxruntime.transformers.float16 import convert_float_to_float16
 
 import edgepack
 from edgepack.errors import ModelError
@@ -392,7 +393,7 @@ def test_a_sparse_initializer_that_would_fill_the_memory_is_refused(tmp_path: Pa
 def test_nodes_in_a_circle_are_refused(tmp_path: Path) -> None:
     nodes = [helper.make_node("Add", ["x", "b"], ["a"]), helper.make_node("Relu", ["a"], ["b"])]
     proto = model(nodes, [value("x", FLOAT, [1])], [value("b", FLOAT, [1])])
-    assert "topologically sorted" in refused_cleanly(write(proto, tmp_path / "m.onnx"))
+    assert "in a circle: that of a, that of b" in refused_cleanly(write(proto, tmp_path / "m.onnx"))
 
 
 @pytest.mark.parametrize("what", ["inputs", "outputs", "initializers", "values"])
@@ -449,3 +450,28 @@ def test_an_operator_set_before_onnxruntimes_first_is_taken_to_one_it_runs(tmp_p
     x = np.ones((2, 3), np.float32)
     made = open_source(result.path, tmp_path).answer([{"x": x}])[0]["y"]
     assert np.array_equal(made, x + weight)
+
+
+def test_nodes_in_any_order_are_put_in_theirs(tmp_path: Path) -> None:
+    proto = conv_model()
+    nodes = list(proto.graph.node)
+    in_order = write(proto, tmp_path / "in_order.onnx")
+    del proto.graph.node[:]
+    proto.graph.node.extend(reversed(nodes))
+    path = write(proto, tmp_path / "m.onnx")
+    before, after = answers_before_and_after(path, tmp_path, image=images(1))
+    assert np.array_equal(before, after)
+    made = onnx.load(tmp_path / "made" / "made.onnx").graph.node
+    done: set[str] = {"image"} | {i.name for i in onnx.load(in_order).graph.initializer}
+    for node in made:
+        assert set(node.input) <= done
+        done |= set(node.output)
+
+
+@pytest.mark.parametrize("keep_edges", [True, False])
+def test_a_float16_model_is_held_to_float16s_rounding(tmp_path: Path, keep_edges: bool) -> None:
+    half = convert_float_to_float16(conv_model(features=64), keep_io_types=keep_edges)
+    result = edgepack.convert(write(half, tmp_path / "m.onnx"), tmp_path / "made.onnx")
+    (parity,) = result.parity
+    assert parity.passed
+    assert 1e-4 < parity.allowed_abs < 2e-2

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from edgepack import onnxfile
-from edgepack.intake.canonical import number_names, set_edges
+from edgepack.intake.canonical import drop_unneeded, number_names, set_edges
 from edgepack.intake.leftovers import refuse_leftovers
 from edgepack.intake.mapping import OPSET, Handlers, run_tf2onnx
 from edgepack.intake.tensorflow.graph import TensorFlowGraph
@@ -38,6 +38,7 @@ def convert(graph: TensorFlowGraph, path: Path, handlers: Handlers) -> None:
                 custom_rewriter=list(REWRITERS),
             )
         )
+    drop_unneeded(proto)
     refuse_leftovers(proto, graph.layers)
     set_edges(
         proto,

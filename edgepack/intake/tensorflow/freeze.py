@@ -110,13 +110,20 @@ def freeze(
         ModelError: the graph assigns to variables.
     """
     aside = {name: v for name, v in variables.items() if v.size_bytes >= ASIDE_BYTES}
-    graph_def = inlined(without_variables(aside), inputs, outputs)
+
+    def made(aside: Collection[str]) -> Any:
+        graph_def = without_variables(aside)
+        # Before anything is folded: constants have no one to assign to, and TensorFlow's optimizers stop at such a graph.
+        _drop_assignments(graph_def, outputs)
+        return inlined(graph_def, inputs, outputs)
+
+    graph_def = made(aside)
     plain = _plain_weights(graph_def, aside)
     if plain != set(aside):
         aside = {name: aside[name] for name in sorted(plain)}
-        graph_def = inlined(without_variables(aside), inputs, outputs)
+        graph_def = made(aside)
     _read_from_placeholders(graph_def, aside)
-    refuse_state(graph_def)
+    _refuse_state([*graph_def.node, *(n for f in graph_def.library.function for n in f.node_def)])
     return Frozen(
         graph_def=graph_def,
         inputs=tuple(inputs),
@@ -156,14 +163,51 @@ def inlined(graph_def: Any, inputs: Sequence[str], outputs: Sequence[str]) -> An
     return tf_optimizer.OptimizeGraph(config, meta_graph)
 
 
-def refuse_state(graph_def: Any) -> None:
-    """Raises ModelError: the graph assigns to variables; lists where."""
-    nodes = [n for n in graph_def.node if n.op in _ASSIGNMENTS]
-    nodes += [n for f in graph_def.library.function for n in f.node_def if n.op in _ASSIGNMENTS]
-    if nodes:
-        listed = ", ".join(sorted(n.name for n in nodes)[:5])
+def _drop_assignments(graph_def: Any, outputs: Sequence[str]) -> None:
+    """Drop assignments to what the outputs do not read, such as the seeds of a dropout that inference leaves out.
+
+    Those that are the model's state stay, to be refused when it is known which functions are part of the model.
+    """
+    _drop_from(graph_def.node, outputs)
+    for function in graph_def.library.function:
+        gone = _drop_from(function.node_def, list(function.ret.values()))
+        for name in [n for n, text in function.control_ret.items() if text in gone]:
+            del function.control_ret[name]
+        kept = [n for n in function.signature.control_output if n in function.control_ret]
+        function.signature.control_output[:] = kept
+
+
+def _drop_from(nodes: Any, outputs: Sequence[str]) -> set[str]:
+    """Names of the assignments that were dropped from `nodes`, the repeated field of a graph or function."""
+    by_name = {n.name: n for n in nodes}
+    read: set[str] = set()
+    todo = [_node(name) for name in outputs]
+    while todo:
+        name = todo.pop()
+        if name not in read:
+            read.add(name)
+            texts = by_name[name].input if name in by_name else ()
+            todo.extend(_node(text) for text in texts if not text.startswith("^"))
+    gone = {
+        n.name
+        for n in nodes
+        if n.op in _ASSIGNMENTS and n.name not in read and _node(n.input[0]) not in read
+    }
+    for place in reversed(range(len(nodes))):
+        node = nodes[place]
+        if node.name in gone:
+            del nodes[place]
+        elif any(text.startswith("^") and text[1:] in gone for text in node.input):
+            kept = [t for t in node.input if not (t.startswith("^") and t[1:] in gone)]
+            node.input[:] = kept
+    return gone
+
+
+def _refuse_state(nodes: Sequence[Any]) -> None:
+    state = sorted(n.name for n in nodes if n.op in _ASSIGNMENTS)
+    if state:
         raise ModelError(
-            f"the model keeps state between runs: {len(nodes)} assignments to variables ({listed})",
+            f"the model keeps state between runs: {len(state)} assignments to variables ({', '.join(state[:5])})",
             "make the state an input and an output of the model (a recurrent layer: stateful=False, return_state=True)",
         )
 

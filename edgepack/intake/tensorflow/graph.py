@@ -99,6 +99,16 @@ def dims(name: str, sizes: Sequence[int | None], *, alone: bool) -> tuple[Dim, .
     return tuple(named)
 
 
+def with_sizes(sizes: Sequence[int | None], asked: Sequence[Dim]) -> list[int | None]:
+    """`sizes` with those of `asked` in place of free ones, where the ranks agree; a contradiction is left for the shapes step."""
+    if len(sizes) != len(asked):
+        return list(sizes)
+    return [
+        new if old is None and isinstance(new, int) else old
+        for old, new in zip(sizes, asked, strict=True)
+    ]
+
+
 def unique(names: Sequence[str]) -> list[str]:
     """The names, with `_1`, `_2` … after those that stood before."""
     seen: dict[str, int] = {}

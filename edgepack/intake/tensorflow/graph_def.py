@@ -45,13 +45,14 @@ def open_graph_def(path: Path, request: IntakeRequest) -> SessionGraph:
             f"{path.name} is not a valid GraphDef: {first_line(error)}", "freeze the model again"
         ) from error
     vet_graphdef(graph_def, path)
+    seed(graph_def)
     graph = begin_and_end(open_session(graph_def), request, trained_with=False)
     vet_actions(graph_def, path, graph.fetches, fed=graph.feeds)
     return graph
 
 
-def open_checkpoint(prefix: Path, request: IntakeRequest) -> SessionGraph:
-    """A TF 1 checkpoint: `prefix.meta` holds the graph, `prefix.index` and `prefix.data-*` the variables.
+def open_checkpoint(path: Path, request: IntakeRequest) -> SessionGraph:
+    """A TF 1 checkpoint: `path`, the .meta file, holds the graph, .index and .data-* beside it the variables.
 
     Raises:
         ModelError: TensorFlow cannot restore it, or no beginning or end is found.
@@ -59,25 +60,36 @@ def open_checkpoint(prefix: Path, request: IntakeRequest) -> SessionGraph:
     import tensorflow as tf
     from tensorflow.core.protobuf import meta_graph_pb2
 
-    path = prefix.with_name(f"{prefix.name}.meta")
     graph = tf.Graph()
     session = tf.compat.v1.Session(graph=graph)
     try:
         meta = meta_graph_pb2.MetaGraphDef.FromString(path.read_bytes())
         vet_metagraph(meta, path, [])
+        for node in meta.graph_def.node:
+            # What TF 1 wrote here about training nodes, TF 2's shape functions contradict.
+            node.attr.pop("_output_shapes", None)
+        seed(meta.graph_def)
         with graph.as_default():
             saver = tf.compat.v1.train.import_meta_graph(meta, clear_devices=True)
-            saver.restore(session, str(prefix))
+            saver.restore(session, str(path).removesuffix(".meta"))
     except ModelError:
         raise
     except Exception as error:
         raise ModelError(
-            f"tensorflow {tf.__version__} cannot restore the checkpoint {prefix.name}: {first_line(error)}",
+            f"tensorflow {tf.__version__} cannot restore the checkpoint {path.name}: {first_line(error)}",
             "the files .meta, .index and .data-* of one checkpoint belong together; save it again",
         ) from error
     found = begin_and_end(session, request, trained_with=True)
     vet_actions(meta.graph_def, path, found.fetches, fed=found.feeds)
     return found
+
+
+def seed(graph_def: Any) -> None:
+    """Give random operators that have none a seed: TensorFlow runs deterministically here, and a dropout may be in the way."""
+    for node in graph_def.node:
+        seeds = [node.attr[name].i for name in ("seed", "seed2") if name in node.attr]
+        if seeds == [0, 0]:
+            node.attr["seed"].i = 1
 
 
 def cut(whole: TensorFlowGraph, request: IntakeRequest) -> SessionGraph:
@@ -136,6 +148,7 @@ def begin_and_end(
         constants=constants,
         weights=weights,
         framework=framework,
+        shapes=dict(request.shapes),
     )
 
 

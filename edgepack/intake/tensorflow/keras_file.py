@@ -2,63 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from edgepack.artifact import Dim
 from edgepack.errors import ModelError, UsageError, first_line
-from edgepack.intake.tensorflow.freeze import freeze_function
-from edgepack.intake.tensorflow.graph import Frozen, spec, unique
+from edgepack.intake.tensorflow.function import FunctionGraph
+from edgepack.intake.tensorflow.graph import spec, with_sizes
 from edgepack.intake.vet.hdf5 import vet_archive_weights, vet_hdf5
 
 
-class KerasGraph:
-    """A Keras model in inference mode, traced once."""
-
-    def __init__(self, model: Any, functional: Any) -> None:
-        import keras
-        import tensorflow as tf
-
-        self.framework = f"keras {keras.__version__}, tensorflow {tf.__version__}"
-        self.layers = tuple(_layer_names(model))
-        alone = len(functional.inputs) == 1
-        self.inputs = tuple(
-            spec(_input_name(t), t.shape, t.dtype, alone=alone) for t in functional.inputs
-        )
-        structure = getattr(functional, "_inputs_struct", functional.inputs)
-
-        def call(*flat: Any) -> tuple[Any, ...]:
-            packed = keras.tree.pack_sequence_as(structure, list(flat))
-            return tuple(keras.tree.flatten(functional(packed, training=False)))
-
-        signature = [
-            tf.TensorSpec([None if isinstance(d, str) else d for d in s.shape], s.dtype)
-            for s in self.inputs
-        ]
-        self._model = model
-        self._function = tf.function(call, input_signature=signature)
-        self._traced = traced = self._function.get_concrete_function()
-        self.outputs = tuple(
-            spec(name, t.shape, t.dtype, alone=alone)
-            for name, t in zip(
-                unique(functional.output_names), traced.structured_outputs, strict=True
-            )
-        )
-
-    def run(self, feeds: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-        import tensorflow as tf
-
-        return [np.asarray(o) for o in self._function(*[tf.constant(f) for f in feeds])]
-
-    def freeze(self) -> Frozen:
-        return freeze_function(self._traced, len(self.inputs))
-
-
-def open_keras(path: Path, outputs: Sequence[str]) -> tuple[KerasGraph, bool]:
+def open_keras(
+    path: Path, outputs: Sequence[str], shapes: Mapping[str, Sequence[Dim]]
+) -> tuple[FunctionGraph, bool]:
     """The model in a Keras file; whether it was cut at `outputs`, which are layers' names.
+
+    Args:
+        shapes: sizes of inputs, which win over free ones of the model.
 
     Raises:
         ModelError: Keras refuses it (its own words are in the error), or it has no fixed inputs.
@@ -94,7 +55,32 @@ def open_keras(path: Path, outputs: Sequence[str]) -> tuple[KerasGraph, bool]:
                 "name layers that are called once",
             ) from error
         functional.output_names = list(outputs)
-    return KerasGraph(model, functional), own
+    return _traced(model, functional, shapes), own
+
+
+def _traced(model: Any, functional: Any, shapes: Mapping[str, Sequence[Dim]]) -> FunctionGraph:
+    import keras
+    import tensorflow as tf
+
+    structure = getattr(functional, "_inputs_struct", functional.inputs)
+
+    def call(*flat: Any) -> Sequence[Any]:
+        packed = keras.tree.pack_sequence_as(structure, list(flat))
+        return list(keras.tree.flatten(functional(packed, training=False)))
+
+    inputs = []
+    for tensor in functional.inputs:
+        name = _input_name(tensor)
+        sizes = with_sizes(list(tensor.shape), shapes.get(name, ()))
+        inputs.append(spec(name, sizes, tensor.dtype, alone=len(functional.inputs) == 1))
+    return FunctionGraph(
+        call,
+        inputs,
+        functional.output_names,
+        framework=f"keras {keras.__version__}, tensorflow {tf.__version__}",
+        layers=_layer_names(model),
+        keep=model,
+    )
 
 
 def _layer_names(model: Any) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,10 +61,10 @@ def open_graph(path: Path, form: str, request: IntakeRequest) -> TensorFlowGraph
     if form == "checkpoint":
         return open_checkpoint(path, request)
     if form == "savedmodel":
-        graph: TensorFlowGraph = open_saved_model(path, request.signature)
+        graph: TensorFlowGraph = open_saved_model(path, request)
         done = not request.inputs and not request.outputs
     else:
-        graph, own = open_keras(path, request.outputs)
+        graph, own = open_keras(path, request.outputs, dict(request.shapes))
         done = not request.inputs and (own or not request.outputs)
-        request = IntakeRequest(inputs=request.inputs) if own else request
+        request = replace(request, outputs=()) if own else request
     return graph if done else cut(graph, request)

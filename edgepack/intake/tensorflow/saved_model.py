@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.errors import ModelError, UsageError, first_line
+from edgepack.intake.request import IntakeRequest
 from edgepack.intake.tensorflow.ends import clean_key
-from edgepack.intake.tensorflow.graph import unique
+from edgepack.intake.tensorflow.function import FunctionGraph
+from edgepack.intake.tensorflow.graph import TensorFlowGraph, unique
 from edgepack.intake.tensorflow.session import SessionGraph
+from edgepack.intake.vet.actions import reached
 from edgepack.intake.vet.saved_model import vet_savedmodel
 
 #: What TensorFlow itself adds to a model's signatures.
@@ -17,11 +20,12 @@ _INIT = "__saved_model_init_op"
 _DEFAULT = "serving_default"
 
 
-def open_saved_model(path: Path, signature: str | None) -> SessionGraph:
-    """A signature of a SavedModel, in a session.
+def open_saved_model(path: Path, request: IntakeRequest) -> TensorFlowGraph:
+    """A signature of a SavedModel.
 
-    TF 1's loader reads them all: it takes graph and variables, and not the objects around them, which need the Keras that wrote
-    them (`'_UserObject' object has no attribute 'add_slot'`).
+    TF 1's loader reads nearly all: it takes graph and variables, and not the objects around them, which need the Keras that wrote
+    them (`'_UserObject' object has no attribute 'add_slot'`). Variables that only those objects lead to stay empty with it: then
+    TF 2's loader has its turn.
 
     Raises:
         ModelError: TensorFlow cannot read it, or it has no signature.
@@ -42,7 +46,7 @@ def open_saved_model(path: Path, signature: str | None) -> SessionGraph:
             f"tensorflow {tf.__version__} cannot load the SavedModel {path.name}: {first_line(error)}",
             "the folder needs saved_model.pb and variables/ as they were written; export the model again",
         ) from error
-    name, chosen = _choose(path, dict(meta.signature_def), signature)
+    name, chosen = _choose(path, dict(meta.signature_def), request.signature)
     feeds = _tensors(path, graph, name, chosen.inputs, "input")
     fetches = _tensors(path, graph, name, chosen.outputs, "output")
     if not feeds or not fetches:
@@ -50,7 +54,33 @@ def open_saved_model(path: Path, signature: str | None) -> SessionGraph:
         raise ModelError(
             f"the signature {name} of {path.name} has no {missing}", "choose another: --signature"
         )
-    return SessionGraph(session, feeds, fetches)
+    found = SessionGraph(session, feeds, fetches, shapes=dict(request.shapes))
+    needed = reached(graph.as_graph_def(), found.fetches)
+    if needed & {("", node) for node in found.empty_variables()}:
+        return _open_objects(path, name, found)
+    return found
+
+
+def _open_objects(path: Path, signature: str, ends: SessionGraph) -> FunctionGraph:
+    import tensorflow as tf
+
+    try:
+        loaded = tf.saved_model.load(str(path))
+    except Exception as error:
+        raise ModelError(
+            f"tensorflow {tf.__version__} cannot restore the variables of the SavedModel {path.name}: {first_line(error)}",
+            "export the model again",
+        ) from error
+    function = loaded.signatures[signature]
+    keys = sorted(function.structured_input_signature[1])
+    outputs = sorted(function.structured_outputs)
+
+    def call(*flat: Any) -> list[Any]:
+        answers = function(**dict(zip(keys, flat, strict=True)))
+        return [answers[key] for key in outputs]
+
+    names = [s.name for s in ends.outputs]
+    return FunctionGraph(call, ends.inputs, names, framework=ends.framework, keep=loaded)
 
 
 def _tags(saved_model: Any) -> list[str]:

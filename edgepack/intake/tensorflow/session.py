@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgepack.artifact import Dim
 from edgepack.errors import ModelError, UsageError, first_line
 from edgepack.intake.tensorflow.freeze import Variable, freeze
 from edgepack.intake.tensorflow.graph import Frozen, spec
@@ -39,11 +40,13 @@ class SessionGraph:
         constants: Mapping[str, NDArray[Any]] | None = None,
         weights: Mapping[str, Callable[[], NDArray[Any]]] | None = None,
         framework: str | None = None,
+        shapes: Mapping[str, Sequence[Dim]] | None = None,
     ) -> None:
         """Args:
         feeds, fetches: tensors by the name the user knows them by.
         constants: by tensor name, what is fed the same in each run.
         weights: as `Frozen.weights`, where the graph is such a one.
+        shapes: sizes of inputs by name, for those whose rank the graph does not know.
         """
         import tensorflow as tf
 
@@ -54,14 +57,36 @@ class SessionGraph:
         self._constants = dict(constants or {})
         self._weights = dict(weights or {})
         alone = len(feeds) == 1
+        sizes = shapes or {}
+        for name, place in feeds.items():
+            if place.shape.rank is None and name in sizes:
+                place.set_shape([d if isinstance(d, int) else None for d in sizes[name]])
         self.inputs = tuple(spec(n, t.shape, t.dtype, alone=alone) for n, t in feeds.items())
-        with session.graph.as_default():
-            self.outputs = tuple(spec(n, t.shape, t.dtype, alone=alone) for n, t in fetches.items())
+        self.outputs = tuple(
+            spec(n, self._shape_of(t), t.dtype, alone=alone) for n, t in fetches.items()
+        )
 
     def run(self, feeds: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        return self._run(self.fetches, feeds)
+
+    def _run(self, fetches: Sequence[str], feeds: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         values = dict(zip(self.feeds, feeds, strict=True)) | self._constants
         values |= {name: read() for name, read in self._weights.items()}
-        return [np.asarray(o) for o in self._session.run(self.fetches, feed_dict=values)]
+        return [np.asarray(o) for o in self._session.run(list(fetches), feed_dict=values)]
+
+    def _shape_of(self, fetch: Any) -> Any:
+        """The graph's shape; where not even the rank is known, as after TF 1's loops, that of an answer to zeros, its sizes free."""
+        if fetch.shape.rank is not None:
+            return fetch.shape
+        feeds = [
+            np.zeros([1 if isinstance(d, str) else d for d in s.shape], s.dtype)
+            for s in self.inputs
+        ]
+        try:
+            (answer,) = self._run([fetch.name], feeds)
+        except Exception:
+            return fetch.shape
+        return tuple(None for _ in answer.shape)
 
     def freeze(self) -> Frozen:
         from tensorflow.python.framework import convert_to_constants
@@ -72,14 +97,14 @@ class SessionGraph:
         _begin_at(graph_def, self._session.graph, self.feeds, self._constants)
         ends = sorted({n.split(":")[0] for n in (*self.fetches, *self.feeds, *self._weights)})
 
+        variables, empty = self._variables()
+
         def without_variables(aside: Collection[str]) -> Any:
             return convert_to_constants.convert_variables_to_constants_from_session_graph(
-                self._session, graph_def, ends, variable_names_denylist=set(aside)
+                self._session, graph_def, ends, variable_names_denylist={*aside, *empty}
             )
 
-        frozen = freeze(
-            without_variables, self._variables(), inputs=self.feeds, outputs=self.fetches
-        )
+        frozen = freeze(without_variables, variables, inputs=self.feeds, outputs=self.fetches)
         return Frozen(
             graph_def=frozen.graph_def,
             inputs=frozen.inputs,
@@ -87,7 +112,11 @@ class SessionGraph:
             weights={**frozen.weights, **self._weights},
         )
 
-    def _variables(self) -> dict[str, Variable]:
+    def _variables(self) -> tuple[dict[str, Variable], list[str]]:
+        """The variables by the node that makes each, and the nodes of those without a value.
+
+        A SavedModel may hand a function variables that no checkpoint has and that the function does not read.
+        """
         import tensorflow as tf
 
         found = {}
@@ -100,7 +129,21 @@ class SessionGraph:
                     shape=tf.TensorShape(op.get_attr("shape")),
                     read=partial(self._session.run, place),
                 )
-        return found
+        empty = self.empty_variables()
+        return {n: v for n, v in found.items() if n not in empty}, empty
+
+    def empty_variables(self) -> list[str]:
+        """Nodes of the variables that hold no value."""
+        import tensorflow as tf
+
+        graph = self._session.graph
+        with graph.as_default():
+            checks = {
+                op.name: tf.raw_ops.VarIsInitializedOp(resource=op.outputs[0])
+                for op in graph.get_operations()
+                if op.type == "VarHandleOp"
+            }
+        return [name for name, filled in self._session.run(checks).items() if not filled]
 
 
 def open_session(graph_def: Any) -> Any:

@@ -15,7 +15,7 @@ from onnx import helper
 
 from edgepack import onnxfile
 from edgepack.errors import ModelError, UsageError
-from edgepack.intake.canonical import number_names, set_edges
+from edgepack.intake.canonical import drop_unneeded, number_names, set_edges
 from edgepack.intake.leftovers import refuse_leftovers
 from edgepack.intake.mapping import OPSET, Handlers
 from edgepack.intake.request import IntakeRequest
@@ -115,6 +115,7 @@ class TFLiteModel:
                 plain = Path(folder) / "plain.tflite"
                 plain.write_bytes(self._computed(made))
                 proto = self._to_onnx(plain, {**self._handlers, **(handlers or {})})
+        drop_unneeded(proto)
         refuse_leftovers(proto)
         set_edges(
             proto,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -52,3 +53,10 @@ def test_patches_of_volumes_agree() -> None:
     volume = np.random.default_rng(1).normal(size=(1, 4, 5, 4, 2)).astype(np.float32)
     sizes = {"ksizes": [1, 2, 3, 2, 1], "strides": [1, 1, 2, 1, 1], "padding": "SAME"}
     agree(lambda x: RAW.ExtractVolumePatches(input=x, **sizes), volume)
+
+
+def test_a_slice_is_updated_within_the_edges() -> None:
+    part = np.ones((2, 3, 6), np.float32)
+    for start in ([1, 1, 0], [3, 9, -2]):
+        at = np.array(start, np.int32)
+        agree(lambda x, p, i: keras.ops.slice_update(x, i, p), X, part, at)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tests.intake.handlers.function_graph import agree
+
+SIGNED_ZEROS = np.array([[0.0, -0.0, -1, 2], [-0.0, 0.0, -3, -0.0]], np.float32)
 
 TYPES = ("int8", "uint8", "int16", "int32", "int64")
 
@@ -29,3 +32,8 @@ def test_shifts_keep_the_sign_and_drop_what_overflows(dtype: str) -> None:
     x = np.array([ends.min, ends.max, 5, 100], dtype)
     n = np.array([1, 2, 0, 3], dtype)
     agree(lambda a, b: (tf.bitwise.left_shift(a, b), tf.bitwise.right_shift(a, b)), x, n)
+
+
+def test_the_sign_of_zero_is_read() -> None:
+    agree(keras.ops.signbit, SIGNED_ZEROS)
+    agree(lambda x: (keras.ops.argmax(x, 1), keras.ops.argmin(x, 1)), SIGNED_ZEROS)

@@ -41,3 +41,11 @@ def test_constant_places_that_differ_need_no_reduction() -> None:
     model = agree(lambda u: tf.scatter_nd([[4], [1], [0], [2], [3], [5]], u, [7, 2]), DATA)
     (scatter,) = [n for n in model.graph.node if n.op_type == "ScatterND"]
     assert not scatter.attribute
+
+
+def test_counts_agree_with_weights_and_without() -> None:
+    ids = np.array([[0, 3, 3], [1, 5, 0]], np.int32)
+    shares = np.array([[0.5, 1, 2], [3, 4, 5]], np.float32)
+    agree(lambda x, w: tf.math.bincount(x, w, minlength=5, maxlength=5, axis=-1), ids, shares)
+    agree(lambda x, w: tf.math.bincount(x, w, minlength=5, maxlength=5), ids[0], shares[0])
+    agree(lambda x: tf.math.bincount(x, minlength=5, maxlength=5), ids[0])

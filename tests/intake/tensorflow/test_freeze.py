@@ -23,14 +23,6 @@ def saved(folder: Path, *layers: keras.Layer, shape: tuple[int | None, ...]) -> 
     return folder / "model.keras"
 
 
-@keras.saving.register_keras_serializable("edgepack_tests")
-class Compiled(keras.Layer):
-    """A layer whose work is compiled as a whole, as Keras' own depthwise convolutions may be."""
-
-    def call(self, x):
-        return tf.function(lambda t: tf.nn.relu(t) + 1.0, jit_compile=True)(x)
-
-
 def export(folder: Path, function: tf.types.experimental.GenericFunction) -> Path:
     module = tf.Module()
     module.f = function
@@ -166,3 +158,19 @@ def test_a_handler_of_the_users_own_converts_it(
     graph = opened(next_after, "savedmodel")
     convert(graph, tmp_path / "y.onnx", load_handlers([option.format(name)]))
     assert (tmp_path / "y.onnx").is_file()
+
+
+def test_seeds_that_inference_does_not_read_are_no_state(tmp_path: Path) -> None:
+    path = saved(tmp_path, keras.layers.GRU(3, recurrent_dropout=0.2), shape=(4, 2))
+    converted(opened(path, "keras"), tmp_path)
+
+
+def test_a_layer_that_takes_no_free_size_is_told_and_takes_the_users(tmp_path: Path) -> None:
+    layer = keras.layers.UpSampling2D(2, interpolation="bilinear")
+    path = saved(tmp_path, layer, shape=(None, None, 3))
+    with pytest.raises(ModelError, match=r"UpSampling2D.call\(\)") as caught:
+        opened(path, "keras")
+    assert "--shape x=SIZES" in caught.value.fix
+    graph = opened(path, "keras", shapes=(("x", (1, 8, 8, 3)),))
+    assert edges(graph)[0] == "x: float32 [1, 8, 8, 3]"
+    converted(graph, tmp_path)

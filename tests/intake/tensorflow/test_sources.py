@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from edgepack.errors import ModelError, UsageError
 from edgepack.intake.tensorflow.ends import clean_key
+from edgepack.intake.tensorflow.graph_def import seed
 from tests.intake.tensorflow.proof import converted, edges, opened, operators
 
 _QUIET = "images,is_training=false"
@@ -31,7 +32,7 @@ def test_an_input_can_be_fixed_to_a_value(old: Path, tmp_path: Path, value: str)
 
 @pytest.mark.parametrize(
     ("form", "place"),
-    [("checkpoint", "checkpoint/model"), ("savedmodel", "saved"), ("graphdef", "frozen.pb")],
+    [("checkpoint", "checkpoint/model.meta"), ("savedmodel", "saved"), ("graphdef", "frozen.pb")],
 )
 def test_every_old_form_converts(old: Path, tmp_path: Path, form: str, place: str) -> None:
     training = "training" if form == "savedmodel" else "is_training"
@@ -86,7 +87,7 @@ def test_a_training_graphs_ends_are_listed_not_guessed(tmp_path: Path) -> None:
         session.run(v1.global_variables_initializer())
         v1.train.Saver().save(session, str(tmp_path / "model"))
     with pytest.raises(ModelError) as caught:
-        opened(tmp_path / "model", "checkpoint")
+        opened(tmp_path / "model.meta", "checkpoint")
     assert "the graph has 2 ends" in caught.value.cause
     assert "best" in caught.value.cause
     assert "--outputs" in caught.value.fix
@@ -183,3 +184,35 @@ def test_a_feed_that_a_session_gets_is_the_models_own(old: Path) -> None:
     image = np.zeros((2, 8, 8, 3), np.float32)
     (answer,) = graph.run([image])
     np.testing.assert_allclose(answer.sum(axis=1), 1, atol=1e-6)
+
+
+def test_an_unknown_rank_is_taken_from_the_shape_asked_for(tmp_path: Path) -> None:
+    with tf.Graph().as_default() as graph:
+        tf.nn.relu(tf.compat.v1.placeholder(tf.float32, None, name="x"), name="y")
+    (tmp_path / "g.pb").write_bytes(graph.as_graph_def().SerializeToString())
+    opened_graph = opened(tmp_path / "g.pb", "graphdef", shapes=(("x", (2, "?")),))
+    assert edges(opened_graph) == ["x: float32 [2, time]", "y: float32 [batch, time]"]
+    converted(opened_graph, tmp_path)
+
+
+def test_an_unknown_rank_of_an_output_is_found_by_asking(tmp_path: Path) -> None:
+    with tf.Graph().as_default() as graph:
+        x = tf.compat.v1.placeholder(tf.float32, [None, 3], name="x")
+        shape = tf.compat.v1.placeholder_with_default(tf.constant([-1, 1, 3]), None)
+        tf.reshape(x, shape, name="y")
+    (tmp_path / "g.pb").write_bytes(graph.as_graph_def().SerializeToString())
+    opened_graph = opened(tmp_path / "g.pb", "graphdef")
+    assert edges(opened_graph)[1] == "y: float32 [batch, time, y_dim2]"
+
+
+def test_random_operators_without_a_seed_get_one() -> None:
+    v1 = tf.compat.v1
+    with tf.Graph().as_default() as graph:
+        x = v1.placeholder(tf.float32, [None, 3], name="x")
+        v1.nn.dropout(x, rate=0.5)
+        v1.random_uniform([2], seed=7)
+    graph_def = graph.as_graph_def()
+    seed(graph_def)
+    seeds = {n.attr["seed"].i for n in graph_def.node if n.op == "RandomUniform"}
+    assert len(seeds) == 2
+    assert 0 not in seeds

@@ -17,6 +17,7 @@ from edgepack.intake.tensorflow.handlers import (
     sampling,
     searching,
     segments,
+    selection,
     special_functions,
     suppression,
 )
@@ -47,6 +48,7 @@ _FAMILIES = (
     resampling.FAMILY,
     searching.FAMILY,
     segments.FAMILY,
+    selection.FAMILY,
 )
 
 #: For process_tf_graph's `custom_op_handlers`: by operator, a function and its arguments.

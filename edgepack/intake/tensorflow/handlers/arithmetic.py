@@ -110,7 +110,8 @@ def lin_space(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
     f = Formula(ctx, node)
     start, stop, count = f.inputs
     count = f.cast(f.reshape(count), f.dtype(start))
-    gaps = f("Max", f("Sub", count, 1), f("Div", count, count))
+    one = np.array(1, onnx.helper.tensor_dtype_to_np_dtype(f.dtype(start)))
+    gaps = f("Max", f("Sub", count, 1), one)
     step = f("Div", f("Sub", stop, start), gaps)
     f.finish(f("Add", start, f("Mul", f.range(count), step)))
 

@@ -107,6 +107,23 @@ def reverse_sequence(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
     f.finish(f("Transpose", x, perm=[order.index(i) for i in range(rank)]) if moved else x)
 
 
+def update_slice(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
+    """Write XlaDynamicUpdateSlice, with which Keras' slice_update fills caches: the update in its place, which it is pushed into.
+
+    Source: XLA operation semantics, DynamicUpdateSlice: the start is clamped to between 0 and the size less the update's.
+    """
+    f = Formula(ctx, node)
+    x, update, start = f.inputs
+    room = f("Sub", f.sizes(x), f.sizes(update))
+    before = f("Min", f("Max", f.cast(start, _INT64), np.zeros(1, np.int64)), room)
+    pads = f("Concat", before, f("Sub", room, before), axis=0)
+    ones = f(
+        "ConstantOfShape", f.sizes(update), value=onnx.helper.make_tensor("value", 1, [1], [1])
+    )
+    here = f("Greater", f("Pad", ones, pads), 0.5)
+    f.finish(f.where(here, f("Pad", update, pads), x))
+
+
 def _zero(f: Formula, x: Value) -> Value:
     return np.zeros((), onnx.helper.tensor_dtype_to_np_dtype(f.dtype(x)))
 
@@ -120,4 +137,5 @@ FAMILY = {
     "Roll": roll,
     "ShapeN": shape_n,
     "UnravelIndex": unravel_index,
+    "XlaDynamicUpdateSlice": update_slice,
 }

@@ -15,6 +15,10 @@ _INT64 = onnx.TensorProto.INT64
 def bitwise(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
     """Write BitwiseAnd, BitwiseOr or BitwiseXor: on the bits as 0 and 1 in an axis of their own."""
     f = Formula(ctx, node)
+    if node.type == "BitwiseAnd" and _is_sign_bit(f):
+        lowest = f.inputs[1]
+        f.finish(f.where(f("Less", f.cast(f.inputs[0], _INT64), 0), lowest, 0))
+        return
     a, b = (_bits(f, x) for x in f.inputs)
     both = f("Mul", a, b)
     if node.type == "BitwiseAnd":
@@ -22,6 +26,19 @@ def bitwise(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
         return
     either = f("Sub", f("Add", a, b), both)
     f.finish(_whole(f, either if node.type == "BitwiseOr" else f("Sub", either, both)))
+
+
+def bitcast(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
+    """Write a Bitcast of float32 to int32 that only the sign bit is read of, as in Keras' signbit and argmax; others stay, and are refused."""
+    f = Formula(ctx, node)
+    x = f.inputs[0]
+    readers = ctx.find_output_consumers(node.output[0])
+    types = (f.dtype(x), ctx.get_dtype(node.output[0]))
+    signs = all(r.type == "BitwiseAnd" and _is_sign_bit(Formula(r.graph, r)) for r in readers)
+    if types != (onnx.TensorProto.FLOAT, onnx.TensorProto.INT32) or not readers or not signs:
+        return
+    zero = f("And", f("Equal", x, 0), f("Less", f("Reciprocal", x), 0))  # 1 / −0 is −∞.
+    f.finish(f.where(f("Or", f("Less", x, 0), zero), np.array(-1, np.int32), 0))
 
 
 def invert(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
@@ -66,6 +83,16 @@ def right_shift(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
     x, n = (f.cast(i, _INT64) for i in f.inputs)
     _limits(f)
     f.finish(_floor_div(f, x, _power(f, n)))
+
+
+def _is_sign_bit(f: Formula) -> bool:
+    """Whether the second input is a single number, the one with nothing but its sign bit."""
+    mask = f.inputs[1]
+    return (
+        not isinstance(mask, str)
+        and mask.size == 1
+        and int(mask.item()) == np.iinfo(mask.dtype).min < 0
+    )
 
 
 def _limits(f: Formula) -> Any:
@@ -115,6 +142,7 @@ def _whole(f: Formula, bits: Value) -> Value:
 
 
 FAMILY = {
+    "Bitcast": bitcast,
     "BitwiseAnd": bitwise,
     "BitwiseOr": bitwise,
     "BitwiseXor": bitwise,

@@ -13,7 +13,7 @@ from edgepack.errors import ModelError
 #: A tensor of the graph by its name, or one whose value is known.
 Value: TypeAlias = str | NDArray[Any]
 #: Numbers take the type of the first tensor beside them.
-Operand: TypeAlias = Value | int | float | bool
+Operand: TypeAlias = Value | np.generic | int | float | bool
 
 _OPSET = 17
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
@@ -110,11 +110,8 @@ class Formula:
 
     def range(self, count: Value) -> Value:
         """0, 1, … count − 1 in the type of `count`, a scalar."""
-        return (
-            self("Range", self("Sub", count, count), count, self("Div", count, count))
-            if isinstance(count, str)
-            else np.arange(int(count)).astype(count.dtype)
-        )
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(self.dtype(count))
+        return self("Range", np.array(0, dtype), count, np.array(1, dtype))
 
     def where(self, condition: Value, yes: Operand, no: Operand) -> Value:
         """Where, its numbers in the type of the other branch."""
@@ -186,7 +183,11 @@ class Formula:
         return str(self.node.input[index])
 
     def _values(self, operands: tuple[Operand, ...]) -> list[Value]:
-        tensors = [o for o in operands if isinstance(o, (str, np.ndarray, np.generic))]
+        tensors = [
+            np.asarray(o) if isinstance(o, np.generic) else o
+            for o in operands
+            if isinstance(o, (str, np.ndarray, np.generic))
+        ]
         dtype = onnx.helper.tensor_dtype_to_np_dtype(self.dtype(tensors[0])) if tensors else None
         return [
             o

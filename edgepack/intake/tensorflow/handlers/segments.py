@@ -68,6 +68,21 @@ def scatter_nd(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
     f.finish(f("ScatterND", zeros, indices, updates, **attributes))
 
 
+def bincount(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
+    """Write DenseBincount; with weights, their sums, which tf2onnx does not do."""
+    from tf2onnx.onnx_opset.tensor import Bincount
+
+    f = Formula(ctx, node)
+    values, size, weights = f.inputs
+    if f.attribute("binary_output", 0) or f.shape(weights) == [0]:
+        original(ctx, node, Bincount)
+        return
+    bins = f.range(f.cast(size, _INT64))
+    here = f("Equal", f.unsqueeze(f.cast(values, _INT64), f.rank(values)), bins)
+    share = f("Mul", f.cast(here, f.dtype(weights)), f.unsqueeze(weights, f.rank(weights)))
+    f.finish(f.reduce("ReduceSum", share, f.rank(values) - 1))
+
+
 def _by_tf2onnx(f: Formula, inputs: list[Value]) -> Value:
     """What tf2onnx's own handler makes of the node, with these inputs."""
     from tf2onnx.onnx_opset.reduction import SegmentSum
@@ -98,6 +113,7 @@ def _filled(f: Formula, result: Value, ids: Value) -> Value:
 
 
 FAMILY = {
+    "DenseBincount": bincount,
     "ScatterNd": scatter_nd,
     "SegmentMax": segment,
     "SegmentMean": segment,

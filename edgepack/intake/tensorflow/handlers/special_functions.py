@@ -29,9 +29,21 @@ _TERMS = (
 
 #: Giles' polynomials for erf⁻¹ in single precision, highest power first, for w < 5 and beyond.
 #: Source: M. Giles, Approximating the erfinv function, GPU Computing Gems 2, 2010, table 5.
-_NEAR = (2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087)
+_NEAR: tuple[float, ...] = (
+    2.81022636e-08,
+    3.43273939e-07,
+    -3.5233877e-06,
+    -4.39150654e-06,
+    0.00021858087,
+)
 _NEAR += (-0.00125372503, -0.00417768164, 0.246640727, 1.50140941)
-_FAR = (-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773)
+_FAR: tuple[float, ...] = (
+    -0.000200214257,
+    0.000100950558,
+    0.00134934322,
+    -0.00367342844,
+    0.00573950773,
+)
 _FAR += (-0.0076224613, 0.00943887047, 1.00167406, 2.83297682)
 
 
@@ -103,7 +115,8 @@ def _lanczos(f: Formula, x: Value) -> tuple[Value, Value, Value, Value]:
         total = f("Add", part, _BASE) if total is None else f("Add", total, part)
         change = f("Neg", f("Mul", part, inverse))
         slope = change if slope is None else f("Add", slope, change)
-    assert total is not None and slope is not None
+    assert total is not None
+    assert slope is not None
     return left, z, total, slope
 
 
