@@ -67,8 +67,12 @@ def find_outputs(graph: Any, *, trained_with: bool) -> list[Any]:
         ModelError: there is none, or too many to choose from; they are listed.
     """
     ends = []
+    # What others wait for, such as the two sides of TF 1's cond, is read in its way.
+    awaited = {c.name for op in graph.get_operations() for c in op.control_inputs}
     for op in graph.get_operations():
         if op.type in _NO_ENDS or _TRAINING.search(op.name) or not op.outputs:
+            continue
+        if op.name in awaited:
             continue
         if all(not t.consumers() for t in op.outputs) and not _is_handle(op.outputs[0]):
             ends.extend(op.outputs)

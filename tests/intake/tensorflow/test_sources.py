@@ -216,3 +216,19 @@ def test_random_operators_without_a_seed_get_one() -> None:
     seeds = {n.attr["seed"].i for n in graph_def.node if n.op == "RandomUniform"}
     assert len(seeds) == 2
     assert 0 not in seeds
+
+
+def test_the_sides_of_an_old_cond_are_no_ends(tmp_path: Path) -> None:
+    v1 = tf.compat.v1
+    with tf.Graph().as_default() as graph:
+        x = v1.placeholder(tf.float32, [1, 6], name="x")
+        positive = tf.reduce_sum(x) > 0.0
+        no, yes = (tf.raw_ops.Switch(data=x, pred=positive)[i] for i in (0, 1))
+        side = tf.identity(tf.raw_ops.Switch(data=positive, pred=positive)[1], name="side")
+        with tf.control_dependencies([side]):
+            two = tf.constant(2.0)
+        tf.raw_ops.Merge(inputs=[no, yes * two], name="merge")
+        tf.identity(graph.get_tensor_by_name("merge:0"), name="y")
+    (tmp_path / "g.pb").write_bytes(graph.as_graph_def().SerializeToString())
+    frozen = opened(tmp_path / "g.pb", "graphdef")
+    assert [s.name for s in frozen.outputs] == ["y"]
