@@ -34,6 +34,10 @@ MAKE_MODELS = """
     sequential.save(out / "sequential.keras")
     sequential.export(out / "saved", verbose=False)
 
+    steps = keras.Input((5, 4), name="steps")
+    read = keras.layers.Bidirectional(keras.layers.GRU(3, return_sequences=True))(steps)
+    keras.Model(steps, keras.layers.SimpleRNN(2, name="last")(read)).save(out / "loops.keras")
+
     ids = keras.Input((5,), dtype="int32", name="tokens")
     keras.Model(ids, keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(2, 4, name="vectors")(ids))).save(out / "tokens.h5")
 
@@ -92,9 +96,10 @@ def test_integer_inputs_of_an_hdf5_model_convert(keras_models, tmp_path):
     ]
 
 
-def test_conversion_gives_the_same_bytes_twice(keras_models, tmp_path):
+@pytest.mark.parametrize("model", ["two.keras", "loops.keras"])
+def test_conversion_gives_the_same_bytes_twice(keras_models, tmp_path, model):
     for name in ("a", "b"):
-        edgepack.convert(keras_models / "two.keras", tmp_path / f"{name}.onnx")
+        edgepack.convert(keras_models / model, tmp_path / f"{name}.onnx")
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
 
 

@@ -59,6 +59,10 @@ class FunctionGraph:
             for name, t in zip(unique(output_names), traced.structured_outputs, strict=True)
         )
 
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        return tuple(s.name for s in self.inputs)
+
     def run(self, feeds: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         import tensorflow as tf
 

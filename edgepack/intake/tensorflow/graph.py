@@ -37,9 +37,14 @@ class TensorFlowGraph(Protocol):
     """
 
     framework: str
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
     layers: tuple[str, ...]
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]: ...
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]: ...
+    @property
+    def input_names(self) -> tuple[str, ...]: ...
 
     def run(self, feeds: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         """The outputs, both by position."""

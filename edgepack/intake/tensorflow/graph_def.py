@@ -99,7 +99,7 @@ def cut(whole: TensorFlowGraph, request: IntakeRequest) -> SessionGraph:
     """
     frozen = whole.freeze()
     session = open_session(frozen.graph_def)
-    names = {t: s.name for t, s in zip(frozen.inputs, whole.inputs, strict=True)}
+    names = dict(zip(frozen.inputs, whole.input_names, strict=True))
     return begin_and_end(
         session, request, trained_with=False, frozen=frozen, names=names, framework=whole.framework
     )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepack.artifact import Dim
+from edgepack.artifact import Dim, TensorSpec
 from edgepack.errors import ModelError, UsageError, first_line
 from edgepack.intake.tensorflow.freeze import Variable, freeze
 from edgepack.intake.tensorflow.graph import Frozen, spec
@@ -56,15 +56,29 @@ class SessionGraph:
         self.fetches = [t.name for t in fetches.values()]
         self._constants = dict(constants or {})
         self._weights = dict(weights or {})
-        alone = len(feeds) == 1
         sizes = shapes or {}
         for name, place in feeds.items():
             if place.shape.rank is None and name in sizes:
                 place.set_shape([d if isinstance(d, int) else None for d in sizes[name]])
-        self.inputs = tuple(spec(n, t.shape, t.dtype, alone=alone) for n, t in feeds.items())
-        self.outputs = tuple(
-            spec(n, self._shape_of(t), t.dtype, alone=alone) for n, t in fetches.items()
+        self._inputs, self._outputs = dict(feeds), dict(fetches)
+
+    @cached_property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """Raises ModelError: a dtype or rank that no bundle can carry; a part of the graph may do without that input."""
+        alone = len(self._inputs) == 1
+        return tuple(spec(n, t.shape, t.dtype, alone=alone) for n, t in self._inputs.items())
+
+    @cached_property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """Raises ModelError: as for `inputs`."""
+        alone = len(self._inputs) == 1
+        return tuple(
+            spec(n, self._shape_of(t), t.dtype, alone=alone) for n, t in self._outputs.items()
         )
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        return tuple(self._inputs)
 
     def run(self, feeds: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         return self._run(self.fetches, feeds)

@@ -166,17 +166,30 @@ def test_text_inputs_are_refused_with_their_name(tmp_path: Path) -> None:
         text = tf.compat.v1.placeholder(tf.string, [None], name="sentence")
         tf.strings.length(text, name="length")
     (tmp_path / "g.pb").write_bytes(graph.as_graph_def().SerializeToString())
+    graph = opened(tmp_path / "g.pb", "graphdef")
     with pytest.raises(ModelError, match="sentence is of type string") as caught:
-        opened(tmp_path / "g.pb", "graphdef")
+        _ = graph.inputs
     assert "--inputs" in caught.value.fix
+
+
+def test_text_can_be_cut_off(tmp_path: Path) -> None:
+    with tf.Graph().as_default() as graph:
+        text = tf.compat.v1.placeholder(tf.string, [None], name="sentence")
+        length = tf.strings.length(text, name="length")
+        tf.cast(length, tf.float32, name="score")
+    (tmp_path / "g.pb").write_bytes(graph.as_graph_def().SerializeToString())
+    part = opened(tmp_path / "g.pb", "graphdef", inputs=("length",))
+    assert edges(part) == ["length: int32 [batch]", "score: float32 [batch]"]
+    converted(part, tmp_path)
 
 
 def test_an_unknown_rank_asks_for_a_shape(tmp_path: Path) -> None:
     with tf.Graph().as_default() as graph:
         tf.nn.relu(tf.compat.v1.placeholder(tf.float32, None, name="x"), name="y")
     (tmp_path / "g.pb").write_bytes(graph.as_graph_def().SerializeToString())
+    graph = opened(tmp_path / "g.pb", "graphdef")
     with pytest.raises(ModelError, match="x has no known rank"):
-        opened(tmp_path / "g.pb", "graphdef")
+        _ = graph.inputs
 
 
 def test_a_feed_that_a_session_gets_is_the_models_own(old: Path) -> None:
