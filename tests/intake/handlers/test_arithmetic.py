@@ -56,3 +56,13 @@ def test_quantiles_agree_far_out() -> None:
 @pytest.mark.parametrize("function", [tf.atan, tf.cosh, tf.math.erf, tf.math.softplus, tf.nn.elu])
 def test_float64_functions_without_kernels_agree(function: Any) -> None:
     agree(function, X.astype(np.float64))
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_running_logsumexp_keeps_what_is_far_below(
+    exclusive: bool, reverse: bool, axis: int
+) -> None:
+    x = np.array([[-200, 0, 300], [-300, -500, -200], [50, 90, -120]], np.float32)
+    agree(lambda a: tf.math.cumulative_logsumexp(a, axis, exclusive, reverse), x)

@@ -67,19 +67,27 @@ def euclidean_norm(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
 
 
 def cumulative_logsumexp(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
-    """Write log Σ exp(x) over all that stand before, with the greatest of the row taken out.
+    """Write log Σ exp(x) over all that stand before, with the greatest of those taken out, so that nothing under- or overflows.
 
-    What lies 88 below that greatest (float32) is lost, where TensorFlow keeps it: −∞ comes out.
+    In a square of the axis: a CumSum of exponentials would lose what lies far below the row's greatest.
     """
     f = Formula(ctx, node)
-    x, axis = f.inputs[0], int(f.known(1, "the axis")) % f.rank(f.inputs[0])
-    top = f.reduce("ReduceMax", x, axis, keepdims=True)
-    flags = {
-        "exclusive": int(f.attribute("exclusive", 0)),
-        "reverse": int(f.attribute("reverse", 0)),
-    }
-    total = f("CumSum", f("Exp", f("Sub", x, top)), np.array(axis, np.int64), **flags)
-    f.finish(f("Add", f("Log", total), top))
+    x, rank = f.inputs[0], f.rank(f.inputs[0])
+    axis = int(f.known(1, "the axis")) % rank
+    order = [*(i for i in range(rank) if i != axis), axis]
+    x = f("Transpose", x, perm=order)
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(f.dtype(x))
+    place = f.range(f.size(x, rank - 1))
+    ends = [f.unsqueeze(place, 1), f.unsqueeze(place, 0)]
+    if f.attribute("reverse", 0):
+        ends.reverse()
+    counts = f("Greater" if f.attribute("exclusive", 0) else "GreaterOrEqual", *ends)
+    square = f.where(counts, f.unsqueeze(x, rank - 1), np.array(-np.inf, dtype))
+    top = f.reduce("ReduceMax", square, rank, keepdims=True)
+    top = f("Max", top, np.array(np.finfo(dtype).min, dtype))  # −∞ − −∞ is NaN.
+    total = f.reduce("ReduceSum", f("Exp", f("Sub", square, top)), rank)
+    result = f("Add", f("Log", total), f.squeeze(top, rank))
+    f.finish(f("Transpose", result, perm=[order.index(i) for i in range(rank)]))
 
 
 def cross(ctx: Any, node: Any, name: str, args: list[Any]) -> None:

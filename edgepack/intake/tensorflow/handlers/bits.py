@@ -133,7 +133,7 @@ def _whole(f: Formula, bits: Value) -> Value:
     weights = [2**i for i in range(count)] + ([limits.min] if limits.min else [])
     axis = f.rank(bits) - 1
     parts = f("Mul", bits, np.array(weights, np.int64))
-    # In halves, as onnxruntime 1.32 sums int64 in float64, which holds 53 bits.
+    # In halves: onnxruntime 1.32 gave 0 for −5 when it summed all 64, as if in float64, which holds 53 bits.
     low = f.reduce("ReduceSum", f.slice(parts, 0, 32, axis), axis)
     if len(weights) <= 32:
         return low

@@ -13,7 +13,8 @@ import onnx
 from edgepack.intake.tensorflow.handlers.formula import Formula
 
 _T = onnx.TensorProto
-#: Types onnxruntime 1.32 has no Where for on CPUs, and those that hold their numbers.
+#: Types written as wider ones that hold their numbers: onnxruntime 1.32 has no Where for bool (measured), and those few that
+#: every runtime has are the safe ones for the rest.
 _WIDER = {
     _T.BFLOAT16: _T.FLOAT,
     _T.BOOL: _T.INT32,
