@@ -12,6 +12,7 @@ import onnx
 
 from edgepack.artifact import TensorSpec
 from edgepack.intake.identities import settle_identities
+from edgepack.intake.walk import reads, subgraphs
 
 #: Free dimensions tf2onnx and others could not name.
 _NAMELESS = re.compile(r"(unk__\d+|\?|)")
@@ -85,7 +86,7 @@ def number_names(model: onnx.ModelProto, weights: Collection[str] = ()) -> dict[
     edges = {v.name for v in (*graph.input, *graph.output)}
     renames = _numbered(graph, edges, "", Counter(), weights)
     _rename(graph, renames)
-    used = {name for node in graph.node for name in _reads(node)} | edges
+    used = {name for node in graph.node for name in reads(node)} | edges
     _sort_constants(graph, used)
     return renames
 
@@ -97,7 +98,7 @@ def _sort_constants(graph: onnx.GraphProto, used: set[str]) -> None:
             del graph.initializer[place]
     graph.initializer.sort(key=lambda i: i.name)
     for node in graph.node:
-        for inner in _subgraphs(node):
+        for inner in subgraphs(node):
             _sort_constants(inner, used | {v.name for v in inner.output})
 
 
@@ -108,7 +109,7 @@ def _order(graph: onnx.GraphProto) -> None:
     graph.node.extend(ordered)
     del graph.value_info[:]
     for node in graph.node:
-        for inner in _subgraphs(node):
+        for inner in subgraphs(node):
             _order(inner)
 
 
@@ -130,17 +131,8 @@ def _needed(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
             ordered.append(copy)
         else:
             stack.append((name, True))
-            stack.extend((n, False) for n in reversed(_reads(graph.node[place])))
+            stack.extend((n, False) for n in reversed(reads(graph.node[place])))
     return ordered
-
-
-def _reads(node: onnx.NodeProto) -> list[str]:
-    """Names a node reads, those its subgraphs read from outside too."""
-    names = [n for n in node.input if n]
-    for graph in _subgraphs(node):
-        names += [n for inner in graph.node for n in _reads(inner)]
-        names += [v.name for v in graph.output]
-    return names
 
 
 def _numbered(
@@ -164,7 +156,7 @@ def _numbered(
         for i, value in enumerate(node.input):
             if value in initializers:
                 name(value, f"{node.name}.{i}")
-        for k, inner in enumerate(_subgraphs(node)):
+        for k, inner in enumerate(subgraphs(node)):
             inner.name = f"{node.name}/{k}"
             for v in (*inner.input, *inner.output):
                 for dim in v.type.tensor_type.shape.dim:
@@ -173,7 +165,7 @@ def _numbered(
             for i, v in enumerate(inner.input):
                 name(v.name, f"{node.name}/{k}/input{i}")
             renames |= _numbered(inner, kept | set(renames), f"{node.name}/{k}/", Counter(), ())
-            for i, value in enumerate(n for n in _reads(node) if n in initializers):
+            for i, value in enumerate(n for n in reads(node) if n in initializers):
                 name(value, f"{node.name}/{k}.{i}")
         for i, value in enumerate(node.output):
             name(value, f"{node.name}:{i}")
@@ -186,20 +178,13 @@ def _numbered(
     return renames
 
 
-def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    for attribute in node.attribute:
-        if attribute.type == onnx.AttributeProto.GRAPH:
-            yield attribute.g
-        yield from attribute.graphs
-
-
 def _value_names(graph: onnx.GraphProto) -> Iterator[str]:
     """Values made in a graph and in its subgraphs, whose inputs too are made there."""
     for initializer in graph.initializer:
         yield initializer.name
     for node in graph.node:
         yield from node.output
-        for inner in _subgraphs(node):
+        for inner in subgraphs(node):
             yield from (v.name for v in inner.input)
             yield from _value_names(inner)
 
@@ -213,5 +198,5 @@ def _rename(graph: onnx.GraphProto, renames: dict[str, str]) -> None:
     for node in graph.node:
         node.input[:] = [renames.get(n, n) for n in node.input]
         node.output[:] = [renames.get(n, n) for n in node.output]
-        for inner in _subgraphs(node):
+        for inner in subgraphs(node):
             _rename(inner, renames)

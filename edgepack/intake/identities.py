@@ -5,6 +5,8 @@ from __future__ import annotations
 import onnx
 from onnx import helper
 
+from edgepack.intake.walk import subgraphs
+
 
 def settle_identities(graph: onnx.GraphProto) -> None:
     """Let each reader read a value itself, not a copy, and each output be the value itself, where it can be.
@@ -26,11 +28,8 @@ def _settle(graph: onnx.GraphProto, outside: dict[str, str]) -> None:
             kept.append(node)
     for node in kept:
         node.input[:] = [sources.get(n, n) for n in node.input]
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                _settle(attribute.g, sources)
-            for inner in attribute.graphs:
-                _settle(inner, sources)
+        for inner in subgraphs(node):
+            _settle(inner, sources)
     _set_outputs(graph, kept, sources)
 
 
@@ -66,10 +65,8 @@ def _copy(node: onnx.NodeProto) -> onnx.NodeProto:
 
 def _rename_reads(node: onnx.NodeProto, renames: dict[str, str]) -> None:
     node.input[:] = [renames.get(n, n) for n in node.input]
-    for attribute in node.attribute:
-        graphs = [attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else []
-        for graph in (*graphs, *attribute.graphs):
-            for inner in graph.node:
-                _rename_reads(inner, renames)
-            for output in graph.output:
-                output.name = renames.get(output.name, output.name)
+    for graph in subgraphs(node):
+        for inner in graph.node:
+            _rename_reads(inner, renames)
+        for output in graph.output:
+            output.name = renames.get(output.name, output.name)

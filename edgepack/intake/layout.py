@@ -15,6 +15,7 @@ from edgepack.artifact import ModelFile, TensorSpec
 from edgepack.errors import UsageError
 from edgepack.intake.request import Layout
 from edgepack.intake.source import Source
+from edgepack.intake.walk import nodes, subgraphs
 from edgepack.prove.engine import Answers, Tensors
 
 #: Axis numbers of the one layout in the other.
@@ -153,15 +154,10 @@ def _is_transpose(node: Any, source: str, permutation: list[int]) -> bool:
     )
 
 
-def _read_inside(nodes: Sequence[Any], name: str) -> bool:
+def _read_inside(outer: Sequence[Any], name: str) -> bool:
     """Whether a subgraph reads `name`; it is made to read the turned value."""
-    found = False
-    for node in nodes:
-        for attribute in node.attribute:
-            for graph in (attribute.g, *attribute.graphs):
-                for inner in graph.node:
-                    if name in inner.input:
-                        inner.input[:] = [f"{name}/turned" if n == name else n for n in inner.input]
-                        found = True
-                found = _read_inside(graph.node, name) or found
-    return found
+    readers = [n for node in outer for graph in subgraphs(node) for n in nodes(graph)]
+    for node in readers:
+        if name in node.input:
+            node.input[:] = [f"{name}/turned" if n == name else n for n in node.input]
+    return any(f"{name}/turned" in node.input for node in readers)

@@ -9,6 +9,7 @@ import onnx
 
 from edgepack import onnxfile
 from edgepack.errors import ModelError
+from edgepack.intake.walk import nodes
 
 #: Nodes named for each operator; the count says how many there are.
 _NAMED = 4
@@ -21,7 +22,7 @@ def refuse_leftovers(model: onnx.ModelProto, layers: Sequence[str] = ()) -> None
         layers: names of the source's layers, to say in which one a node stands.
     """
     foreign: dict[str, list[str]] = {}
-    for node in foreign_nodes(model):
+    for node in foreignnodes(model):
         foreign.setdefault(f"{node.domain}.{node.op_type}".lstrip("."), []).append(node.name)
     if foreign:
         refuse(foreign, layers)
@@ -31,10 +32,10 @@ def refuse(foreign: dict[str, list[str]], layers: Sequence[str] = ()) -> None:
     """Raises ModelError: lists the nodes in `foreign` by operator, with the ways out."""
     lines = []
     for operator in sorted(foreign):
-        nodes = foreign[operator]
-        named = ", ".join(_place(n, layers) for n in nodes[:_NAMED])
-        more = ", …" if len(nodes) > _NAMED else ""
-        lines.append(f"{operator} ×{len(nodes)} ({named}{more})")
+        places = foreign[operator]
+        named = ", ".join(_place(n, layers) for n in places[:_NAMED])
+        more = ", …" if len(places) > _NAMED else ""
+        lines.append(f"{operator} ×{len(places)} ({named}{more})")
     first = sorted(foreign)[0]
     texts = [o for o in foreign if "String" in o or o in _TEXT]
     ways = "rewrite those layers with standard operations"
@@ -52,11 +53,11 @@ def refuse(foreign: dict[str, list[str]], layers: Sequence[str] = ()) -> None:
 _TEXT = ("LookupTableFindV2", "StaticRegexReplace", "RegexReplace", "DecodeRaw", "ParseExampleV2")
 
 
-def foreign_nodes(model: onnx.ModelProto) -> Iterator[Any]:
+def foreignnodes(model: onnx.ModelProto) -> Iterator[Any]:
     """The nodes, in subgraphs too, of operators that neither ONNX nor com.microsoft nor the model itself defines."""
     versions = {o.domain: o.version for o in model.opset_import}
     local = {(f.domain, f.name) for f in model.functions}
-    for node in _nodes(model.graph):
+    for node in nodes(model.graph):
         if node.domain in onnxfile.ONNX_DOMAINS:
             known = onnx.defs.has(node.op_type, versions.get(node.domain, 1), "")
         else:
@@ -70,12 +71,3 @@ def _place(node: str, layers: Sequence[str]) -> str:
     parts = [q for p in reversed(node.split("/")) for q in (p.removesuffix("_1"), p)]
     layer = next((p for p in parts if p in layers), None)
     return f"{node or 'unnamed'} in layer {layer}" if layer else node or "unnamed"
-
-
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            graphs = [attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else []
-            for inner in (*graphs, *attribute.graphs):
-                yield from _nodes(inner)

@@ -16,6 +16,7 @@ from onnx import TensorProto, numpy_helper
 
 from edgepack import skeleton, weights
 from edgepack.errors import ModelError, StepError
+from edgepack.intake.walk import subgraphs
 from edgepack.opsets import at_opset
 
 #: More nodes than any model that runs on a device has (the largest unrolled ones have some 100,000), fewer than choke the tools.
@@ -144,23 +145,19 @@ def _sort(graph: onnx.GraphProto, around: frozenset[str]) -> None:
         del graph.node[:]
         graph.node.extend(nodes)
     for node in graph.node:
-        for inner in _subgraphs(node):
+        for inner in subgraphs(node):
             _sort(inner, frozenset(known | made))
 
 
 def _reads(node: onnx.NodeProto) -> set[str]:
     """Names a node reads, those its subgraphs read from around them too."""
     names = set(node.input)
-    for graph in _subgraphs(node):
+    for graph in subgraphs(node):
         own = {v.name for v in graph.input} | {i.name for i in graph.initializer}
         own |= {name for inner in graph.node for name in inner.output}
         inside = {name for inner in graph.node for name in _reads(inner)}
         names |= (inside | {v.name for v in graph.output}) - own
     return names
-
-
-def _subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
-    return [g for a in node.attribute for g in ([a.g] if a.HasField("g") else list(a.graphs))]
 
 
 def _forgive_unlisted(model: onnx.ModelProto) -> None:

@@ -11,6 +11,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from edgepack.errors import ModelError, UsageError
+from edgepack.intake.walk import reads
 
 _AGAIN = "name them as they are in the file"
 
@@ -99,7 +100,7 @@ def _needed(graph: onnx.GraphProto, ends: Sequence[str], given: set[str]) -> set
             continue
         needed.add(name)
         if name in makers and name not in given:
-            todo.extend(_reads(makers[name]))
+            todo.extend(reads(makers[name]))
     return needed
 
 
@@ -117,13 +118,3 @@ def _drop_unneeded(graph: onnx.GraphProto) -> None:
         if graph.initializer[place].name not in needed:
             del graph.initializer[place]
     del graph.value_info[:]
-
-
-def _reads(node: onnx.NodeProto) -> list[str]:
-    names = [n for n in node.input if n]
-    for attribute in node.attribute:
-        graphs = [attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else []
-        for graph in (*graphs, *attribute.graphs):
-            names += [n for inner in graph.node for n in _reads(inner)]
-            names += [o.name for o in graph.output]
-    return names

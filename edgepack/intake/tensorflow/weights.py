@@ -12,6 +12,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from edgepack.intake.walk import reads
+
 Reader = Callable[[], NDArray[Any]]
 
 
@@ -23,7 +25,7 @@ def fold_weights(graph: onnx.GraphProto, weights: Mapping[str, Reader]) -> dict[
     """
     readers = dict(weights)
     constants = {i.name: i for i in graph.initializer}
-    users = Counter(n for node in graph.node for n in _reads(node))
+    users = Counter(n for node in graph.node for n in reads(node))
     users.update(o.name for o in graph.output)
     folded = set()
     for place, node in enumerate(graph.node):
@@ -61,12 +63,3 @@ _FOLDS: dict[str, Callable[..., NDArray[Any]]] = {
     "Transpose": _transpose,
     "Unsqueeze": lambda node, value, axes: np.expand_dims(value, tuple(axes)),
 }
-
-
-def _reads(node: onnx.NodeProto) -> list[str]:
-    names = list(node.input)
-    for attribute in node.attribute:
-        if attribute.type == onnx.AttributeProto.GRAPH:
-            names += [n for inner in attribute.g.node for n in _reads(inner)]
-            names += [o.name for o in attribute.g.output]
-    return names
