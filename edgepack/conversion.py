@@ -91,12 +91,12 @@ def convert(
             shaped.mkdir()
             converted, _ = source.convert(whole / final.name)
             progress.stage(_LANE, "compare")
-            context = StepContext(folder=shaped, name=final.stem, calibration=None)
+            context = StepContext(folder=shaped, name=final.stem, calibrator=None)
             result = step.run(converted, context).model
             if opset is not None:
                 moved_to = folder / "opset"
                 moved_to.mkdir()
-                again = StepContext(folder=moved_to, name=final.stem, calibration=None)
+                again = StepContext(folder=moved_to, name=final.stem, calibrator=None)
                 result = Opset(minimum=opset, maximum=opset).run(result, again).model
             wanted = source.answer(feeds)
             parity = compare(wanted, answers(result.path, feeds), tolerance, source.rounding)

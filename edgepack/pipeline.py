@@ -12,6 +12,8 @@ from edgepack.buildlog import build_log
 from edgepack.bundle.manifest import Manifest, Release, SourceModel
 from edgepack.bundle.verify import self_test
 from edgepack.bundle.write import Golden, write_bundle
+from edgepack.cache import user_cache
+from edgepack.calibrate.calibrator import Calibrator
 from edgepack.errors import BundleError, ShapeError, UsageError
 from edgepack.intake.request import IntakeRequest, with_shapes
 from edgepack.intake.source import Source, open_source
@@ -144,8 +146,11 @@ def build(
 
         stages_folder = folder / "stages"
         stages_folder.mkdir()
+        calibrator = None
+        if samples is not None:
+            calibrator = Calibrator(samples, folder / "calibration", user_cache())
         runner = StageRunner(
-            stages_folder, name, golden.feeds, golden.source, samples, source.rounding
+            stages_folder, name, golden.feeds, golden.source, calibrator, source.rounding
         )
         results, finished = [], []
         for plan, final in zip(plans, finals, strict=True):

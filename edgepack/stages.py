@@ -9,10 +9,10 @@ from typing import Any
 
 from edgepack.artifact import ModelFile
 from edgepack.bundle.manifest import StageRecord
+from edgepack.calibrate.calibrator import Calibrator
 from edgepack.passes.plan import Plan
 from edgepack.passes.step import Step, StepContext, StepResult, options_of
 from edgepack.progress import Progress
-from edgepack.prove.calibration import Calibration
 from edgepack.prove.engine import Answers, Tensors, answers
 from edgepack.prove.parity import Parity, compare, require
 from edgepack.targets import Tolerance
@@ -38,7 +38,7 @@ class StageRunner:
         name: str,
         feeds: Sequence[Tensors],
         source: Sequence[Tensors],
-        calibration: Calibration | None,
+        calibrator: Calibrator | None,
         rounding: Mapping[str, float],
     ) -> None:
         """Args:
@@ -51,7 +51,7 @@ class StageRunner:
         self._feeds = feeds
         self._source = source
         self._rounding = rounding
-        self._calibration = calibration
+        self._calibrator = calibrator
         self._results: dict[tuple[str, Step], StepResult] = {}
         self._answers: dict[str, Answers] = {}
 
@@ -83,7 +83,7 @@ class StageRunner:
         if key not in self._results:
             folder = self._folder / f"{len(self._results):02d}-{step.name}"
             folder.mkdir()
-            context = StepContext(folder=folder, name=self._name, calibration=self._calibration)
+            context = StepContext(folder=folder, name=self._name, calibrator=self._calibrator)
             self._results[key] = step.run(model, context)
         return self._results[key]
 

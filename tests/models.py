@@ -11,6 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgepack import onnxfile
 from edgepack.artifact import ModelFile
+from edgepack.cache import Cache
+from edgepack.calibrate.calibrator import Calibrator
 from edgepack.passes.step import Step, StepContext, StepResult
 from edgepack.prove.calibration import Calibration, as_calibration
 from edgepack.prove.engine import answers
@@ -137,9 +139,14 @@ def run_step(step: Step, start: ModelFile, folder: Path, calibration: object = N
     place = folder / f"{step.name}-{len(list(folder.iterdir()))}"
     place.mkdir()
     samples: Calibration | None = as_calibration(calibration)
+    calibrator = None
     if samples is not None:
-        samples = samples.checked(start.inputs)
-    return step.run(start, StepContext(folder=place, name="model", calibration=samples))
+        calibrator = Calibrator(
+            samples.checked(start.inputs),
+            place.with_name(f"{place.name}-calibration"),
+            Cache(folder=None),
+        )
+    return step.run(start, StepContext(folder=place, name="model", calibrator=calibrator))
 
 
 def answers_of(made: ModelFile, **feeds: np.ndarray) -> dict[str, np.ndarray]:

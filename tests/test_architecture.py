@@ -24,6 +24,7 @@ TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MOD
 FLOORS = (
     (
         "artifact",
+        "cache",
         "errors",
         "names",
         "onnxfile",
@@ -36,7 +37,7 @@ FLOORS = (
         "workspace",
         "yamlfile",
     ),
-    ("targets", "prove", "intake", "passes"),
+    ("targets", "prove", "intake", "calibrate", "passes"),
     ("bundle",),
     ("buildlog", "conversion", "inspection", "pipeline", "quickstart", "stages"),
     ("cli",),

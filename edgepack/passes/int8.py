@@ -5,35 +5,30 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
+import numpy as np
 import onnx
-from onnxruntime.quantization import (
-    CalibrationDataReader,
-    CalibrationMethod,
-    QuantFormat,
-    QuantType,
-    quantize_static,
-)
-from onnxruntime.quantization.shape_inference import quant_pre_process
+from onnxruntime.quantization import CalibrationMethod, QuantType
+from onnxruntime.quantization.calibrate import TensorsData
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from edgepack import onnxfile, skeleton, weights
 from edgepack.artifact import Format, ModelFile
+from edgepack.calibrate.calibrator import Observed
+from edgepack.calibrate.methods import Method, MethodName
 from edgepack.errors import StepError, UsageError
-from edgepack.opsets import at_opset
 from edgepack.passes.step import StepContext, StepResult
 
 _TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
 
-#: The first operator set whose QuantizeLinear takes a scale for each channel. Source: onnx, docs/Changelog.md.
-_OLDEST = 13
-
 
 @dataclass(frozen=True, kw_only=True)
 class Int8:
-    """onnxruntime's static quantization, ranges from the calibration data (MinMax).
+    """onnxruntime's static quantization, ranges from the calibration data.
 
     Attributes:
         activations, weights: the integer type of each.
@@ -45,6 +40,8 @@ class Int8:
         dedicated_pairs: a Q/DQ pair of its own for each consumer of a tensor.
         float_operators: operator types left in float.
         float_outputs: operator types whose outputs are not quantized.
+        float_nodes: nodes, by name, left in float.
+        method, percentile: how ranges are chosen, see `calibrate.methods`.
     """
 
     name: ClassVar[str] = "int8"
@@ -62,9 +59,12 @@ class Int8:
     dedicated_pairs: bool = False
     float_operators: tuple[str, ...] = ("Softmax",)
     float_outputs: tuple[str, ...] = ()
+    float_nodes: tuple[str, ...] = ()
+    method: MethodName = "minmax"
+    percentile: float = 99.999
 
     def run(self, model: ModelFile, context: StepContext) -> StepResult:
-        if context.calibration is None:
+        if context.calibrator is None:
             raise UsageError("int8 needs calibration data", "give --calibration FILE.npz")
         given = onnxfile.load(model)
         if onnxfile.is_half(given):
@@ -75,46 +75,22 @@ class Int8:
         if onnxfile.is_quantized(given):
             self._require_legal(given, model.path.parent)
             return StepResult(model=model, changed=False, facts={"skipped": "quantized already"})
-        prepared = context.folder / f"{context.name}.prepared.onnx"
         quantized = context.folder / f"{context.name}.quantized.onnx"
-        root_level = logging.getLogger().level
         try:
-            # The quantizer advises, on the root logger, what was just done; and logs each node it leaves alone.
-            logging.getLogger().setLevel(logging.ERROR)
-            large = bool(_prepare(model, prepared).beside)
-            quantize_static(
-                prepared,
-                quantized,
-                _Reader(context.calibration.feeds(model.inputs)),
-                quant_format=QuantFormat.QDQ,
-                per_channel=self.per_channel,
-                activation_type=_TYPES[self.activations],
-                weight_type=_TYPES[self.weights],
-                calibrate_method=CalibrationMethod.MinMax,
-                op_types_to_quantize=self._operators(model),
-                use_external_data_format=large,
-                extra_options={
-                    "ActivationSymmetric": self.symmetric,
-                    "WeightSymmetric": self.weights == "int8",
-                    "QuantizeBias": self.quantize_bias,
-                    "AddQDQPairToWeight": self.weight_pairs,
-                    "DedicatedQDQPair": self.dedicated_pairs,
-                    "OpTypesToExcludeOutputQuantization": list(self.float_outputs),
-                },
-            )
+            with _quiet():
+                observed = context.calibrator.observed(model)
+                self._quantize(observed, quantized)
         except (ValueError, RuntimeError, TypeError, AssertionError) as error:
             raise StepError(
                 f"onnxruntime's quantizer cannot take this graph: {error}",
                 "use --precision fp16 or fp32 for this target",
             ) from error
-        finally:
-            logging.getLogger().setLevel(root_level)
         proto = skeleton.read(quantized)
         counts = Counter(n.op_type for n in proto.graph.node)
         onnxfile.trim(proto)
         facts = {
-            "calibration_samples": len(context.calibration),
-            "calibration_sha256": context.calibration.digest,
+            "calibration_samples": observed.observation.samples,
+            "calibration_sha256": context.calibrator.samples.digest,
             "quantize_nodes": counts["QuantizeLinear"],
             "dequantize_nodes": counts["DequantizeLinear"],
         }
@@ -124,12 +100,39 @@ class Int8:
             )
         path = context.folder / f"{context.name}.onnx"
         result = onnxfile.save(proto, path, folder=context.folder)
-        for file in (
-            *context.folder.glob(f"{prepared.name}*"),
-            *context.folder.glob(f"{quantized.name}*"),
-        ):
+        for file in context.folder.glob(f"{quantized.name}*"):
             file.unlink()
         return StepResult(model=result, changed=True, facts=facts)
+
+    def _quantize(self, observed: Observed, path: Path) -> None:
+        """Write the prepared model, quantized, to `path`."""
+        method = Method(name=self.method, percentile=self.percentile)
+        ranges = {
+            name: (np.float32(low), np.float32(high))
+            for name, (low, high) in method.ranges(observed.observation).items()
+        }
+        prepared = onnx.load(observed.prepared.path)
+        quantizer = QDQQuantizer(
+            prepared,
+            self.per_channel,
+            False,
+            _TYPES[self.weights],
+            _TYPES[self.activations],
+            TensorsData(CalibrationMethod.MinMax, ranges),
+            [],
+            list(self.float_nodes),
+            self._operators(prepared),
+            {
+                "ActivationSymmetric": self.symmetric,
+                "WeightSymmetric": self.weights == "int8",
+                "QuantizeBias": self.quantize_bias,
+                "AddQDQPairToWeight": self.weight_pairs,
+                "DedicatedQDQPair": self.dedicated_pairs,
+                "OpTypesToExcludeOutputQuantization": list(self.float_outputs),
+            },
+        )
+        quantizer.quantize_model()
+        quantizer.model.save_model_to_file(path, bool(observed.prepared.beside))
 
     def _require_legal(self, given: onnx.ModelProto, folder: Path) -> None:
         """Raises StepError: a model that came quantized is not so in the way the target takes."""
@@ -151,30 +154,22 @@ class Int8:
                     "give the float model it was made from, or use --precision fp32",
                 )
 
-    def _operators(self, model: ModelFile) -> list[str]:
+    def _operators(self, model: onnx.ModelProto) -> list[str]:
         """The graph's operator types that onnxruntime can quantize, less those to be left in float."""
         from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
         legal = set(QDQRegistry) | set(QLinearOpsRegistry)
-        present = {n.op_type for n in onnxfile.load(model).graph.node}
+        present = {n.op_type for n in model.graph.node}
         return sorted((present & legal) - set(self.float_operators))
 
 
-def _prepare(model: ModelFile, path: Path) -> ModelFile:
-    """The model with the shape of every value, as the quantizer wants it, at `path`."""
-    proto = onnxfile.load(model)
-    if 0 < onnxfile.opset(proto) < _OLDEST:
-        proto = at_opset(proto, _OLDEST)
-    lifted = weights.lift(proto)
-    quant_pre_process(proto, path, skip_optimization=True, auto_merge=True)
-    proto = skeleton.read(path)
-    weights.lower(proto, lifted)
-    return onnxfile.save(proto, path, folder=model.path.parent)
-
-
-class _Reader(CalibrationDataReader):  # type: ignore[misc]
-    def __init__(self, feeds: Iterator[dict[str, Any]]) -> None:
-        self._feeds = feeds
-
-    def get_next(self) -> dict[str, Any] | None:
-        return next(self._feeds, None)
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The quantizer advises, on the root logger, what was just done; and logs each node it leaves alone."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)

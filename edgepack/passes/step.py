@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from edgepack.artifact import Format, ModelFile
-from edgepack.prove.calibration import Calibration
+from edgepack.calibrate.calibrator import Calibrator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,12 +18,12 @@ class StepContext:
     Attributes:
         folder: an empty folder for what the step writes.
         name: the file name, without suffix, that the result should have.
-        calibration: representative inputs, if the user gave some.
+        calibrator: representative inputs and what tensors hold on them, if the user gave some.
     """
 
     folder: Path
     name: str
-    calibration: Calibration | None
+    calibrator: Calibrator | None
 
 
 @dataclass(frozen=True, kw_only=True)

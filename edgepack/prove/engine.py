@@ -21,6 +21,19 @@ Tensors = Mapping[str, NDArray[Any]]
 Answers = list[dict[str, NDArray[Any]]]
 
 
+def session_options() -> Any:
+    """onnxruntime's options for every session that proves something."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    # A fixed order of sums: the same model gives the same golden tensors on the same machine.
+    options.use_deterministic_compute = True
+    # x86 without VNNI overflows in U8S8 products: prove the graph, not that kernel. (kOrtSessionOptionsAvx2PrecisionMode)
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    return options
+
+
 def open_session(
     path: Path, *, optimize: bool = True, save_to: Path | None = None, weights_apart: bool = False
 ) -> Any:
@@ -36,8 +49,7 @@ def open_session(
     """
     import onnxruntime as ort
 
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
+    options = session_options()
     level = ort.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
     if save_to is not None:
@@ -50,10 +62,6 @@ def open_session(
         external = "session.optimized_model_external_initializers"
         options.add_session_config_entry(f"{external}_file_name", f"{save_to.name}.data")
         options.add_session_config_entry(f"{external}_min_size_in_bytes", str(SMALL_BYTES))
-    # A fixed order of sums: the same model gives the same golden tensors on the same machine.
-    options.use_deterministic_compute = True
-    # x86 without VNNI overflows in U8S8 products: prove the graph, not that kernel. (kOrtSessionOptionsAvx2PrecisionMode)
-    options.add_session_config_entry("session.x64quantprecision", "1")
     try:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:

@@ -1,0 +1,107 @@
+"""One run over the samples for each model, and what is remembered of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgepack.artifact import ModelFile
+from edgepack.cache import Cache
+from edgepack.calibrate import calibrator as calibrator_module
+from edgepack.calibrate.calibrator import Calibrator, observe
+from edgepack.prove.activations import activations
+from edgepack.prove.calibration import as_calibration
+from tests.models import conv_model, images, wrap
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> ModelFile:
+    return wrap(conv_model(batch=1), tmp_path)
+
+
+def calibrator_for(start: ModelFile, folder: Path, cache: Cache, data: np.ndarray) -> Calibrator:
+    samples = as_calibration(data)
+    assert samples is not None
+    return Calibrator(samples.checked(start.inputs), folder, cache)
+
+
+def test_every_float_tensor_is_observed(start: ModelFile, tmp_path: Path) -> None:
+    found = calibrator_for(start, tmp_path / "a", Cache(folder=None), images(4)).observed(start)
+    seen = found.observation.values
+    assert {"image", "nchw", "conv", "relu", "logits", "probabilities"} <= set(seen)
+    assert seen["relu"].lowest == 0.0
+    assert seen["image"].histogram.total == 4 * 64
+    assert found.observation.samples == 4
+
+
+def test_what_is_seen_does_not_depend_on_how_much_is_fetched_at_once(
+    start: ModelFile, tmp_path: Path
+) -> None:
+    prepared = (
+        calibrator_for(start, tmp_path / "a", Cache(folder=None), images(2))
+        .observed(start)
+        .prepared
+    )
+    names, feeds = ["nchw", "conv", "relu", "logits"], [{"image": x[None]} for x in images(2)]
+    whole = list(activations(prepared, names, feeds))
+    parted = list(activations(prepared, names, feeds, budget_bytes=1))
+    assert (len(whole), len(parted)) == (2, 8)
+    for i, feed in enumerate(whole):
+        for name, array in feed.items():
+            part = next(p for p in parted[4 * i : 4 * i + 4] if name in p)
+            assert np.allclose(array, part[name], atol=1e-6)
+
+
+def test_a_second_build_runs_nothing(
+    start: ModelFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = Cache(folder=tmp_path / "cache")
+    first = calibrator_for(start, tmp_path / "a", cache, images(4)).observed(start)
+
+    def never(*_: object) -> None:
+        raise AssertionError("the model was run again")
+
+    monkeypatch.setattr(calibrator_module, "observe", never)
+    again = calibrator_for(start, tmp_path / "b", cache, images(4)).observed(start)
+    assert again.observation.to_bytes() == first.observation.to_bytes()
+    with pytest.raises(AssertionError):
+        calibrator_for(start, tmp_path / "c", cache, images(5)).observed(start)
+
+
+def test_a_damaged_cache_entry_is_made_again(start: ModelFile, tmp_path: Path) -> None:
+    cache = Cache(folder=tmp_path / "cache")
+    calibrator_for(start, tmp_path / "a", cache, images(4)).observed(start)
+    (entry,) = [p for p in (tmp_path / "cache").rglob("*") if p.is_file()]
+    whole = entry.read_bytes()
+    entry.write_bytes(whole[:100])
+    calibrator_for(start, tmp_path / "b", cache, images(4)).observed(start)
+    assert entry.read_bytes() == whole
+
+
+def test_a_cache_that_cannot_be_written_stops_nothing(start: ModelFile, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    cache = Cache(folder=tmp_path / "file")
+    assert (
+        calibrator_for(start, tmp_path / "a", cache, images(2)).observed(start).observation.values
+    )
+
+
+def test_the_prepared_model_has_a_name_for_each_node(tmp_path: Path) -> None:
+    proto = conv_model(batch=1)
+    for node in proto.graph.node:
+        node.name = ""
+    start = wrap(proto, tmp_path)
+    made = calibrator_for(start, tmp_path / "a", Cache(folder=None), images(2)).observed(start)
+    names = calibrator_module.node_names(made.prepared)
+    assert "" not in names
+    assert len(names) == len(proto.graph.node)
+
+
+def test_observing_twice_gives_the_same(start: ModelFile, tmp_path: Path) -> None:
+    samples = as_calibration(images(3))
+    assert samples is not None
+    samples = samples.checked(start.inputs)
+    prepared = Calibrator(samples, tmp_path / "a", Cache(folder=None)).observed(start).prepared
+    assert observe(prepared, samples).to_bytes() == observe(prepared, samples).to_bytes()
