@@ -18,6 +18,7 @@ from edgepack.errors import ModelError, UsageError
 from edgepack.intake.canonical import drop_unneeded, number_names, set_edges
 from edgepack.intake.leftovers import refuse_leftovers
 from edgepack.intake.mapping import OPSET, Handlers
+from edgepack.intake.quantized_weights import separate_quantized_weights
 from edgepack.intake.request import IntakeRequest
 from edgepack.intake.tflite.convert import to_onnx
 from edgepack.intake.tflite.edges import signature_names, specs
@@ -122,6 +123,7 @@ class TFLiteModel:
             list(zip(inputs, self.inputs, strict=True)),
             list(zip(outputs, self.outputs, strict=True)),
         )
+        separate_quantized_weights(proto.graph)
         number_names(proto)
         onnxfile.trim(proto)
         onnxfile.save(proto, path)

@@ -22,6 +22,7 @@ from edgepack.intake.tflite.rewrites.tidy import (
     prune,
     unpack_int4,
 )
+from edgepack.intake.tflite.state import refuse_state
 
 _REWRITES: Sequence[Callable[[Graph], None]] = (
     densify,
@@ -54,7 +55,7 @@ def load(path: Path, signature: str | None, outputs: Sequence[str]) -> tuple[Any
     """A checked model, what is to be converted at its subgraph 0, and the signature it has.
 
     Raises:
-        ModelError: a damaged file, or a signature or an output that it does not have.
+        ModelError: a damaged file, a signature or an output that it does not have, or state between runs.
     """
     model = read(path)
     check(model, path)
@@ -66,6 +67,7 @@ def load(path: Path, signature: str | None, outputs: Sequence[str]) -> tuple[Any
         cut(main, outputs, path.name)
     model.signatureDefs = None
     prune(main)
+    refuse_state(model, path.name)
     return model, chosen
 
 
