@@ -1,7 +1,8 @@
-"""Take models of 1 and 2.5 GB through edgepack and print seconds, peak memory and how it ended, a line each.
+"""Take ONNX models of 1 and 2.5 GB and a Keras model of 2.2 GB through edgepack: seconds, peak memory and how it ended, a line each.
 
     python -m tests.scale                 # all of it: about 45 minutes, 20 GB of disk below --folder, 14 GB of memory
     python -m tests.scale --only convert
+    python -m tests.scale --only keras    # four minutes, 8 GB of memory
 
 Not part of the test run. What it shows at full size, tests/passes/test_apart.py and others hold at a few kilobytes.
 Peak memory: the largest sum of VmRSS over edgepack's process and all it started, polled every 20 ms. Mapped files count in it, and
@@ -28,8 +29,8 @@ from edgepack.artifact import ModelFile
 
 #: Features of every layer: 5120² float32 numbers are 105 MB.
 WIDTH = 5120
-#: Layers of a model of about 1 GB and of one beyond protobuf's 2 GiB.
-SMALL_LAYERS, LARGE_LAYERS = 10, 24
+#: Layers of a model of about 1 GB, of one beyond protobuf's 2 GiB, and of the Keras model just beyond them.
+SMALL_LAYERS, LARGE_LAYERS, KERAS_LAYERS = 10, 24, 21
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,52 +103,46 @@ def _tree_rss_bytes(root: int) -> int:
     return total
 
 
-def _cases(
-    folder: Path, small: ModelFile, large: ModelFile, samples: Path
-) -> Iterator[tuple[str, int, list[str]]]:
-    """(what it shows, bytes of the source, command), in the order they build on each other."""
+def _cases(folder: Path) -> Iterator[tuple[str, Path, list[str]]]:
+    """(what it shows, its source, command), in the order they build on each other."""
     edgepack = [sys.executable, "-m", "edgepack"]
+    small, large, keras = (folder / n for n in ("small.onnx", "large.onnx", "large.keras"))
 
-    def build(model: ModelFile, target: str, precision: str) -> list[str]:
-        options = [
-            "-t",
-            target,
-            "--precision",
-            precision,
-            "--overwrite",
-            "-o",
-            str(folder / "dist"),
-        ]
-        calibrated = ["--calibration", str(samples)] if precision == "int8" else []
-        return [*edgepack, "build", str(model.path), *options, *calibrated]
+    def build(model: Path, target: str, precision: str) -> list[str]:
+        options = ["-t", target, "--precision", precision, "--overwrite"]
+        calibrated = ["--calibration", str(folder / "samples.npz")] if precision == "int8" else []
+        dist = ["-o", str(folder / "dist")]
+        return [*edgepack, "build", str(model), *options, *dist, *calibrated]
 
-    out = str(folder / "out" / "model.onnx")
+    def convert(model: Path, *options: str) -> list[str]:
+        out = str(folder / "out" / "model.onnx")
+        return [*edgepack, "convert", str(model), "-o", out, "--overwrite", *options]
+
     for label, model in (("1 GB", small), ("2.5 GB", large)):
-        size = model.size_bytes
-        yield (
-            f"convert {label}",
-            size,
-            [*edgepack, "convert", str(model.path), "-o", out, "--overwrite"],
-        )
-        yield (
-            f"convert --batch 1 {label}",
-            size,
-            [
-                *(*edgepack, "convert", str(model.path), "-o", out, "--overwrite", "--batch", "1"),
-            ],
-        )
-    size = large.size_bytes
-    yield "inspect 2.5 GB", size, [*edgepack, "inspect", str(large.path)]
+        yield f"convert {label}", model, convert(model)
+        yield f"convert --batch 1 {label}", model, convert(model, "--batch", "1")
+    yield "inspect 2.5 GB", large, [*edgepack, "inspect", str(large)]
     for target, precision in (
         *(("jetson-orin", p) for p in ("fp32", "fp16", "int8")),
         *(("android", p) for p in ("fp16", "int8")),
         *(("web", p) for p in ("fp16", "int8")),
     ):
-        yield f"build {target} {precision} 2.5 GB", size, build(large, target, precision)
+        yield f"build {target} {precision} 2.5 GB", large, build(large, target, precision)
         bundle = str(folder / "dist" / f"large-{target}")
-        yield f"verify {target} {precision} 2.5 GB", size, [*edgepack, "verify", bundle]
+        yield f"verify {target} {precision} 2.5 GB", large, [*edgepack, "verify", bundle]
     for target in ("android", "web-webgpu"):
-        yield f"refuse {target} fp32 2.5 GB", size, build(large, target, "fp32")
+        yield f"refuse {target} fp32 2.5 GB", large, build(large, target, "fp32")
+    yield "convert keras 2.2 GB", keras, convert(keras)
+    yield "build jetson-orin fp32 keras 2.2 GB", keras, build(keras, "jetson-orin", "fp32")
+
+
+def _write_source(path: Path) -> None:
+    """Make one of the models that `_cases` names."""
+    if path.suffix == ".keras":  # In another process, which gives its memory back.
+        size = [str(KERAS_LAYERS), str(WIDTH)]
+        subprocess.run([sys.executable, "-m", "tests.scale.dense", str(path), *size], check=True)
+        return
+    write_model(path, SMALL_LAYERS if path.stem == "small" else LARGE_LAYERS)
 
 
 def main() -> None:
@@ -162,14 +157,15 @@ def main() -> None:
     options = parser.parse_args()
     options.folder.mkdir(parents=True)
     try:
-        small = write_model(options.folder / "small.onnx", SMALL_LAYERS)
-        large = write_model(options.folder / "large.onnx", LARGE_LAYERS)
-        samples = options.folder / "samples.npz"
-        np.savez(samples, x=np.random.default_rng(1).random((8, WIDTH), np.float32))
+        samples = np.random.default_rng(1).random((8, WIDTH), np.float32)
+        np.savez(options.folder / "samples.npz", x=samples)
         print("| case | seconds | peak memory | × source | ended |\n|---|---|---|---|---|")
-        for name, size, argv in _cases(options.folder, small, large, samples):
+        for name, source, argv in _cases(options.folder):
             if options.only not in name:
                 continue
+            if not source.exists():
+                _write_source(source)
+            size = sum(f.stat().st_size for f in source.parent.glob(f"{source.name}*"))
             run = measured(argv)
             row = f"{run.seconds:.0f} | {run.peak_bytes / 1e9:.2f} GB | {run.peak_bytes / size:.1f}"
             print(f"| {name} | {row} | {run.returncode}: {run.last_line[:160]} |", flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -73,8 +74,11 @@ class FunctionGraph:
 
 
 def _reason(error: Exception) -> str:
-    """What a layer said, without the stack that TensorFlow writes before it."""
-    lines = [line.strip() for line in str(error).splitlines()]
+    """What a layer said, without the stack that TensorFlow writes before it and the arguments that Keras lists after it."""
+    text = re.sub(r"\x1b\[\d*m", "", str(error)).split("Arguments received by")[
+        0
+    ]  # Keras writes in bold.
+    lines = [line.strip() for line in text.splitlines()]
     words = [line for line in lines if line and not line.startswith(("File ", "in user code"))]
-    named = [line for line in words if "Error: " in line]
-    return (named[-1] if named else first_line(error))[:300]
+    named = [i for i, line in enumerate(words) if "Error: " in line]
+    return (" ".join(words[named[-1] :]) if named else first_line(error))[:300]

@@ -10,6 +10,7 @@ from edgepack.artifact import Dim
 from edgepack.errors import ModelError, UsageError, first_line
 from edgepack.intake.tensorflow.function import FunctionGraph
 from edgepack.intake.tensorflow.graph import spec, with_sizes
+from edgepack.intake.tensorflow.keras_resize import sizes_at_run_time
 from edgepack.intake.vet.hdf5 import vet_archive_weights, vet_hdf5
 
 
@@ -66,7 +67,8 @@ def _traced(model: Any, functional: Any, shapes: Mapping[str, Sequence[Dim]]) ->
 
     def call(*flat: Any) -> Sequence[Any]:
         packed = keras.tree.pack_sequence_as(structure, list(flat))
-        return list(keras.tree.flatten(functional(packed, training=False)))
+        with sizes_at_run_time():
+            return list(keras.tree.flatten(functional(packed, training=False)))
 
     inputs = []
     for tensor in functional.inputs:

@@ -14,8 +14,7 @@ class Interpreter:
     """An interpreter of one flatbuffer's subgraph 0, on one thread, with TFLite's optimized kernels and no delegate.
 
     Of the three sets of kernels these are the closest to float64 on MediaPipe's models (hand_landmark_lite: 3e-5 off, where
-    BUILTIN_REF and XNNPACK are 9e-5 off; pose_landmark_full: 4.7 tolerances, 5.1 and 6.7), ten times as fast as BUILTIN_REF, and
-    for integers they compute what the quantization specification says.
+    BUILTIN_REF and XNNPACK are 9e-5 off; pose_landmark_full: 4.7 tolerances, 5.1 and 6.7), and ten times as fast as BUILTIN_REF.
     """
 
     def __init__(self, content: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import tensorflow as tf
 
@@ -58,6 +59,18 @@ def test_float64_functions_without_kernels_agree(function: Any) -> None:
     agree(function, X.astype(np.float64))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_angles_agree_in_all_quadrants_on_the_axes_and_at_infinity(dtype: str) -> None:
+    numbers = np.array([0.0, -0.0, 1, -1, 2.5, -7, np.inf, -np.inf, np.nan], dtype)
+    y, x = np.meshgrid(numbers, numbers)
+    agree(tf.atan2, y, x)
+    agree(lambda a: tf.atan2(a, np.array(-0.0, dtype)), numbers)
+
+
+def test_angles_of_float64_beyond_float32_agree() -> None:
+    agree(tf.atan2, np.array([1e300, -2e-300, 0.0]), np.array([-3e300, 1e-300, -1e-300]))
+
+
 @pytest.mark.parametrize("exclusive", [False, True])
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("axis", [0, 1])
@@ -66,3 +79,19 @@ def test_running_logsumexp_keeps_what_is_far_below(
 ) -> None:
     x = np.array([[-200, 0, 300], [-300, -500, -200], [50, 90, -120]], np.float32)
     agree(lambda a: tf.math.cumulative_logsumexp(a, axis, exclusive, reverse), x)
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_long_running_logsumexp_takes_no_square_of_its_length(
+    exclusive: bool, reverse: bool
+) -> None:
+    length = 1000
+    x = np.random.default_rng(1).uniform(-300, 300, (2, length, 3)).astype(np.float32)
+    model = agree(lambda a: tf.math.cumulative_logsumexp(a, 1, exclusive, reverse), x)
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph.value_info
+    sizes = [
+        np.prod([d.dim_value for d in v.type.tensor_type.shape.dim], dtype=int) for v in inferred
+    ]
+    assert len(sizes) > 10
+    assert max(sizes) == x.size

@@ -61,3 +61,10 @@ def test_it_agrees(function: Any, feeds: list[Any]) -> None:
 
 def test_approximate_top_k_is_exact() -> None:
     agree(lambda x: tf.math.approx_max_k(x, 3), ROWS, shapes=[[3, 6]])
+
+
+def test_rows_with_infinities_are_in_no_top_k() -> None:
+    rows = np.array(
+        [[np.inf, 1, 0], [-np.inf, 1, 0], [np.nan, 1, 0], [2, np.inf, 0], [2, 1, 0]], np.float32
+    )
+    agree(lambda t, p: tf.math.in_top_k(t, p, 2), np.ones(5, np.int32), rows)

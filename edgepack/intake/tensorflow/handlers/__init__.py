@@ -14,7 +14,9 @@ from edgepack.intake.tensorflow.handlers import (
     patches,
     quantization,
     resampling,
+    running_logsumexp,
     sampling,
+    scaled_quantization,
     searching,
     segments,
     selection,
@@ -33,6 +35,9 @@ from edgepack.intake.tensorflow.handlers.logarithms import expm1, log1p, xlog1py
 #: For process_tf_graph's `custom_rewriter`.
 REWRITERS = (split_complex,)
 
+#: Operators whose handlers run before tf2onnx's rewriters, one of which takes them first and gets them wrong.
+EARLY = scaled_quantization.EARLY
+
 _FAMILIES = (
     arithmetic.FAMILY,
     arrangement.FAMILY,
@@ -40,12 +45,14 @@ _FAMILIES = (
     suppression.FAMILY,
     special_functions.FAMILY,
     sampling.FAMILY,
+    scaled_quantization.FAMILY,
     doubles.FAMILY,
     convolutions.FAMILY,
     bits.FAMILY,
     patches.FAMILY,
     quantization.FAMILY,
     resampling.FAMILY,
+    running_logsumexp.FAMILY,
     searching.FAMILY,
     segments.FAMILY,
     selection.FAMILY,

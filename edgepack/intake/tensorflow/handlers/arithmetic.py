@@ -1,4 +1,7 @@
-"""Operators that are one line of arithmetic, and reductions."""
+"""Operators that are a few lines of arithmetic, and reductions.
+
+Source, unless another is named: TensorFlow 2.21, the operators' documentation in tf.raw_ops.
+"""
 
 from __future__ import annotations
 
@@ -41,6 +44,31 @@ def mul_no_nan(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
     f.finish(f.where(f("Equal", y, 0), 0, f("Mul", x, y)))
 
 
+def atan2(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
+    """Write the angle of the point (x, y); the sign of a zero counts, and infinities are equally far (measured with TensorFlow 2.21).
+
+    tf2onnx 1.17 gives +π for (−1, −0) and NaN for (∞, ∞), and writes an Atan of float64, which onnxruntime 1.32 has no kernel for.
+    With an attribute `plain_zeros`, which is ours, −0 counts as 0: the sign of a zero that is a sum depends on the order of summing.
+    """
+    f = Formula(ctx, node)
+    y, x = f.inputs
+    if f.dtype(x) != onnx.TensorProto.DOUBLE:
+        y, x = f.cast(y, _FLOAT), f.cast(x, _FLOAT)
+
+    def negative(v: Value) -> Value:
+        below = f("Less", v, 0)
+        if f.attribute("plain_zeros", 0):
+            return below
+        return f("Or", below, f("Less", f("Reciprocal", v), 0))  # 1 / −0 is −∞.
+
+    height, width = f("Abs", y), f("Abs", x)
+    # Also 0 / 0 and ∞ / ∞, which are taken for 0 and 1.
+    slope = f.where(f("Equal", height, width), f("Sign", height), f("Div", height, width))
+    angle = f("Atan", f.cast(slope, _FLOAT))
+    angle = f.where(negative(x), f("Sub", np.float32(np.pi), angle), angle)
+    f.finish(f.where(negative(y), f("Neg", angle), angle))
+
+
 def approximate_equal(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
     """Write |x − y| < tolerance."""
     f = Formula(ctx, node)
@@ -64,30 +92,6 @@ def euclidean_norm(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
         f.finish(f("Abs", x))
         return
     f.finish(f.reduce("ReduceL2", x, *axes, keepdims=keep))
-
-
-def cumulative_logsumexp(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
-    """Write log Σ exp(x) over all that stand before, with the greatest of those taken out, so that nothing under- or overflows.
-
-    In a square of the axis: a CumSum of exponentials would lose what lies far below the row's greatest.
-    """
-    f = Formula(ctx, node)
-    x, rank = f.inputs[0], f.rank(f.inputs[0])
-    axis = int(f.known(1, "the axis")) % rank
-    order = [*(i for i in range(rank) if i != axis), axis]
-    x = f("Transpose", x, perm=order)
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(f.dtype(x))
-    place = f.range(f.size(x, rank - 1))
-    ends = [f.unsqueeze(place, 1), f.unsqueeze(place, 0)]
-    if f.attribute("reverse", 0):
-        ends.reverse()
-    counts = f("Greater" if f.attribute("exclusive", 0) else "GreaterOrEqual", *ends)
-    square = f.where(counts, f.unsqueeze(x, rank - 1), np.array(-np.inf, dtype))
-    top = f.reduce("ReduceMax", square, rank, keepdims=True)
-    top = f("Max", top, np.array(np.finfo(dtype).min, dtype))  # −∞ − −∞ is NaN.
-    total = f.reduce("ReduceSum", f("Exp", f("Sub", square, top)), rank)
-    result = f("Add", f("Log", total), f.squeeze(top, rank))
-    f.finish(f("Transpose", result, perm=[order.index(i) for i in range(rank)]))
 
 
 def cross(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
@@ -144,8 +148,8 @@ def log(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
 
 FAMILY = {
     "ApproximateEqual": approximate_equal,
+    "Atan2": atan2,
     "Cross": cross,
-    "CumulativeLogsumexp": cumulative_logsumexp,
     "EuclideanNorm": euclidean_norm,
     "Inv": inv,
     "IsFinite": finite,

@@ -1,4 +1,7 @@
-"""Shapes, diagonals and the order of elements."""
+"""Shapes, diagonals and the order of elements.
+
+Source, unless another is named: TensorFlow 2.21, the operators' documentation in tf.raw_ops.
+"""
 
 from __future__ import annotations
 

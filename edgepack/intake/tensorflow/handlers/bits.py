@@ -1,4 +1,9 @@
-"""Bitwise operators on integers, which ONNX has from opset 18 on, and shifts of signed ones, which it never has."""
+"""Bitwise operators on integers, which ONNX has from opset 18 on, and shifts of signed ones, which it never has.
+
+A shift by less than 0 or by all bits is what TensorFlow leaves to the implementation.
+
+Source: TensorFlow 2.21, the operators' documentation in tf.raw_ops.
+"""
 
 from __future__ import annotations
 

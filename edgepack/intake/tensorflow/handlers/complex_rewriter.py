@@ -244,9 +244,9 @@ def _cast(write: Writer, pairs: Pairs) -> Pair:
 
 
 def _angle(write: Writer, pairs: Pairs) -> str:
-    """In (−π, π]; tf2onnx's Atan2 does not ask for the sign of a zero."""
+    """In (−π, π]: a bin's imaginary part is a sum, whose sign says nothing when it is 0."""
     (a,) = _operands(write, pairs)
-    return write.tensorflow("Atan2", [write.imag(a), a.real])[0]
+    return write.tensorflow("Atan2", [write.imag(a), a.real], {"plain_zeros": 1})[0]
 
 
 _TO_REAL: dict[str, Callable[[Writer, Pairs], str]] = {

@@ -1,6 +1,8 @@
 """FloorDiv and FloorMod round down, integers too; TruncateMod is what is left of a division that rounds towards 0.
 
 tf2onnx 1.17 writes ONNX's Div, which drops the fraction, so −7 // 3 gives −2: tf.signal.overlap_and_add counts its segments as −(−length // step).
+
+Source: TensorFlow 2.21, documentation of FloorDiv, FloorMod and TruncateMod in tf.raw_ops.
 """
 
 from __future__ import annotations

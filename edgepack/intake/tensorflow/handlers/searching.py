@@ -1,4 +1,7 @@
-"""Places in sorted lists, ranks and one-hot rows."""
+"""Places in sorted lists, ranks and one-hot rows.
+
+Source, unless another is named: TensorFlow 2.21, the operators' documentation in tf.raw_ops.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,10 @@ def upper_bound(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
 
 
 def in_top_k(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
-    """Write InTopKV2: fewer than k numbers of the row exceed the target's, which is finite."""
+    """Write InTopKV2: fewer than k numbers of the row exceed the target's, and all are finite.
+
+    Source: TensorFlow 2.21, core/kernels/in_topk_op.h.
+    """
     f = Formula(ctx, node)
     rows, targets, k = f.inputs
     targets, k = f.cast(targets, _INT64), f.cast(k, _INT64)
@@ -63,8 +69,9 @@ def in_top_k(ctx: Any, node: Any, name: str, args: list[Any]) -> None:
     safe = f.where(inside, targets, 0)
     own = f("GatherElements", rows, f.unsqueeze(safe, 1), axis=1)
     above = f.reduce("ReduceSum", f.cast(f("Greater", rows, own), _INT64), 1)
-    finite = f("Less", f("Abs", f.squeeze(own, 1)), np.array(np.inf, np.float32))
-    f.finish(f("And", f("And", f("Less", above, k), inside), finite))
+    finite = f.cast(f("Less", f("Abs", rows), np.array(np.inf, np.float32)), onnx.TensorProto.INT32)
+    all_finite = f("Greater", f.reduce("ReduceMin", finite, 1), 0)
+    f.finish(f("And", f("And", f("Less", above, k), inside), all_finite))
 
 
 def nth_element(ctx: Any, node: Any, name: str, args: list[Any]) -> None:

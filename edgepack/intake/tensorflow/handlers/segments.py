@@ -2,6 +2,8 @@
 
 tf2onnx 1.17 leaves ±∞ (maximum, minimum) or NaN (mean) in empty segments, counts a negative id from the end, and lets the last of several
 scattered values win where TensorFlow adds them.
+
+Source: TensorFlow 2.21, documentation in tf.raw_ops of SegmentMax ("If the max is empty … output[i] = 0"), UnsortedSegmentMax and ScatterNd.
 """
 
 from __future__ import annotations

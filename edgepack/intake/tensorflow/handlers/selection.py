@@ -2,6 +2,8 @@
 
 tf2onnx 1.17 writes condition·x + (1 − condition)·y wherever it sees no infinity, so what was not chosen still spoils the answer when it is
 infinite or NaN: where(x > 0, log(x), 0) is NaN at 0. ONNX's Where chooses.
+
+Source: TensorFlow 2.21, documentation of Select in tf.raw_ops (its condition may be a vector).
 """
 
 from __future__ import annotations

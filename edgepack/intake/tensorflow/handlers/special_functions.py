@@ -13,7 +13,7 @@ from edgepack.intake.tensorflow.handlers.formula import Formula, Value
 _FLOAT = onnx.TensorProto.FLOAT
 
 #: Lanczos' approximation of Γ with g = 7 and nine terms.
-#: Source: Numerical Recipes' form with Godfrey's coefficients, which TensorFlow's XLA uses too (compiler/xla/client/lib/math.cc).
+#: Source: openxla/xla, xla/hlo/builder/lib/math.cc (kLanczosCoefficients, Lgamma and Digamma), the same to the last digit.
 _G = 7.0
 _BASE = 0.99999999999980993227684700473478
 _TERMS = (
@@ -28,7 +28,7 @@ _TERMS = (
 )
 
 #: Giles' polynomials for erf⁻¹ in single precision, highest power first, for w < 5 and beyond.
-#: Source: M. Giles, Approximating the erfinv function, GPU Computing Gems 2, 2010, table 5.
+#: Source: openxla/xla, xla/hlo/builder/lib/math.cc (ErfInv32), which names M. Giles, Approximating the erfinv function.
 _NEAR: tuple[float, ...] = (
     2.81022636e-08,
     3.43273939e-07,
