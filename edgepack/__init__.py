@@ -16,6 +16,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from edgepack.bundle.open import load_manifest
     from edgepack.bundle.verify import VerifyResult, run, verify
+    from edgepack.checking import CheckResult, check
+    from edgepack.comparison import DiffResult, diff
     from edgepack.conversion import ConvertResult, convert
     from edgepack.errors import EdgepackError
     from edgepack.inspection import inspect
@@ -26,13 +28,17 @@ if TYPE_CHECKING:
 #: No module carries the name of a function it is the home of: importing it would hide the function.
 _HOMES = {
     "BuildResult": "edgepack.pipeline",
+    "CheckResult": "edgepack.checking",
     "ConvertResult": "edgepack.conversion",
+    "DiffResult": "edgepack.comparison",
     "EdgepackError": "edgepack.errors",
     "IntakeRequest": "edgepack.intake.request",
     "TargetProfile": "edgepack.targets",
     "VerifyResult": "edgepack.bundle.verify",
     "build": "edgepack.pipeline",
+    "check": "edgepack.checking",
     "convert": "edgepack.conversion",
+    "diff": "edgepack.comparison",
     "inspect": "edgepack.inspection",
     "list_targets": "edgepack.targets",
     "load_manifest": "edgepack.bundle.open",
@@ -43,14 +49,18 @@ _HOMES = {
 
 __all__ = [
     "BuildResult",
+    "CheckResult",
     "ConvertResult",
+    "DiffResult",
     "EdgepackError",
     "IntakeRequest",
     "TargetProfile",
     "VerifyResult",
     "__version__",
     "build",
+    "check",
     "convert",
+    "diff",
     "inspect",
     "list_targets",
     "load_manifest",

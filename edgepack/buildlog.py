@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from edgepack.bundle.manifest import Release, SourceModel
+from edgepack.bundle.manifest import ChosenPrecision, Release, SourceModel
 from edgepack.bundle.write import tool_versions
-from edgepack.passes.plan import Plan
 from edgepack.stages import Stage
 
 
 def build_log(
     release: Release,
-    plan: Plan,
+    target: str,
+    precision: ChosenPrecision,
     source: SourceModel,
     origin: str,
     converter: Sequence[str],
@@ -21,11 +21,12 @@ def build_log(
 ) -> str:
     """The log of one target's build."""
     lines = [
-        f"edgepack build of {release.app} {release.version} (release {release.seq}) for {plan.profile.name}",
+        f"edgepack build of {release.app} {release.version} (release {release.seq}) for {target}",
         "tools: " + ", ".join(f"{k} {v}" for k, v in tool_versions().items()),
         f"source: {source.name}, {source.format}, {source.size} bytes, sha256 {source.sha256}, answered by {source.framework}",
         f"golden inputs: {origin}",
-        f"precision: {plan.precision} (asked for {plan.requested}): {plan.reason}",
+        f"precision: {precision.chosen} (asked for {precision.requested}): {precision.because}",
+        *_measured(precision),
         *(f"converter: {line}" for line in converter),
     ]
     for stage in stages:
@@ -41,3 +42,18 @@ def build_log(
             for p in stage.parity
         )
     return "\n".join(lines) + "\n"
+
+
+def _measured(precision: ChosenPrecision) -> list[str]:
+    gate = precision.gate
+    lines = []
+    if gate is not None:
+        lines.append(
+            f"accuracy: {gate.metric} on {gate.samples} samples ({gate.data}), may drop by {gate.max_drop:g} {gate.unit}".rstrip()
+        )
+    for attempt in precision.tried:
+        options = json.dumps(attempt.options, sort_keys=True)
+        outcome = attempt.failure or f"drop {attempt.drop}, {attempt.size} bytes"
+        verdict = "holds" if attempt.holds else "does not hold"
+        lines.append(f"tried {attempt.precision} {options}: {outcome}: {verdict}")
+    return lines

@@ -70,6 +70,13 @@ class ParityError(EdgepackError):
     exit_code = 6
 
 
+class AccuracyError(EdgepackError):
+    """No way to build for a target is as accurate as the user asks."""
+
+    kind = "accuracy"
+    exit_code = 12
+
+
 class BundleError(EdgepackError):
     """A bundle is missing, damaged, of a newer schema, or does not answer its golden tensors."""
 
@@ -96,6 +103,13 @@ class StepError(EdgepackError):
 
     kind = "step"
     exit_code = 10
+
+
+class LegalityError(EdgepackError):
+    """A finished graph breaks a rule of the target: the device would refuse it, or answer wrong."""
+
+    kind = "legality"
+    exit_code = 11
 
 
 def first_line(error: BaseException) -> str:

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from edgepack.artifact import Dim, TensorSpec, tree_sha256, tree_size
 from edgepack.buildlog import build_log
-from edgepack.bundle.manifest import Manifest, Release, SourceModel
+from edgepack.bundle.manifest import ChosenPrecision, Manifest, Release, SourceModel
 from edgepack.bundle.verify import self_test
 from edgepack.bundle.write import Golden, write_bundle
 from edgepack.cache import user_cache
 from edgepack.calibrate.calibrator import Calibrator
+from edgepack.choose.choice import Choice, Prefer
+from edgepack.choose.race import Timing
+from edgepack.choose.record import record
+from edgepack.choose.setup import Wishes, make_chooser, make_gate, origin_of
 from edgepack.errors import BundleError, ShapeError, UsageError
 from edgepack.intake.request import IntakeRequest, with_shapes
 from edgepack.intake.source import Source, open_source
 from edgepack.names import app_name, bundle_name
-from edgepack.passes.plan import Plan, ShapeRequest, make_plan
+from edgepack.passes.plan import Plan, ShapeRequest, make_plans
 from edgepack.progress import Progress
-from edgepack.prove.calibration import as_calibration
 from edgepack.prove.golden import golden_feeds
-from edgepack.stages import Stage, StageRunner
+from edgepack.samples.dataset import Samples
+from edgepack.samples.opening import open_samples, require_exists
+from edgepack.stages import StageRunner
 from edgepack.targets import TargetProfile, load_target
 from edgepack.workspace import publish, refuse_existing, workspace
 
@@ -37,6 +43,8 @@ class BuildResult:
     Attributes:
         size_before, size_after: bytes of the user's model and of the shipped model file.
         worst: (stage, L∞ distance from the source framework over all outputs and cases), in order.
+        accuracy: how accuracy was measured, and all that was tried.
+        timings: of each precision that came into question, where they were timed.
     """
 
     target: str
@@ -46,12 +54,16 @@ class BuildResult:
     size_before: int
     size_after: int
     worst: tuple[tuple[str, float], ...]
+    accuracy: ChosenPrecision
+    timings: Mapping[str, Timing]
     next: str
 
     def as_json(self) -> dict[str, Any]:
         """Plain data."""
-        data = asdict(self)
+        data = {f.name: getattr(self, f.name) for f in fields(self)}
         data["bundle"] = str(self.bundle)
+        data["accuracy"] = self.accuracy.model_dump(mode="json")
+        data["timings"] = {name: asdict(t) for name, t in self.timings.items()}
         data["worst"] = [{"stage": s, "max_abs": d} for s, d in self.worst]
         return data
 
@@ -63,6 +75,11 @@ def build(
     output_dir: str | Path = "dist",
     precision: str = "auto",
     calibration: object = None,
+    preprocessing: object = None,
+    evaluation: object = None,
+    metric: str | None = None,
+    max_drop: float | None = None,
+    prefer: Prefer = "speed",
     shapes: Mapping[str, Sequence[Dim]] | None = None,
     batch: int | str | None = None,
     atol: float | None = None,
@@ -80,7 +97,13 @@ def build(
         model: a .keras, .h5/.hdf5, SavedModel folder, .tflite, .onnx, frozen .pb, or TF 1 checkpoint.
         targets: names, YAML files, or profiles.
         precision: "auto", or "fp32", "fp16", "int8" for all targets.
-        calibration: a .npz/.npy path, an array, or {input: array}; arrays are [N, …] in the model's own preprocessing.
+        calibration: representative inputs, see `samples.opening.open_samples`: a .npz, .npy or .csv file, a folder of images,
+            "module:function", arrays; [N, …] in the model's own preprocessing.
+        preprocessing: how image files become inputs: a preset's name, a YAML file, or a mapping.
+        evaluation: the same, with labels. Without, agreement with the float model on the calibration data is measured.
+        metric: "top1", "top5", "mse", "mae", "iou", or "module:function"; "top1" where there are labels.
+        max_drop: by how much the metric may be worse than the float model's; 0.5 with labels, 1.0 (points of agreement) without.
+        prefer: what counts among the precisions that are accurate enough.
         shapes: sizes by input, for free dimensions.
         batch: size of a free batch dimension (the profiles say 1), or "free" to leave it.
         atol, rtol: replace the profiles' parity tolerances, |a − b| ≤ atol + rtol·|b|.
@@ -97,13 +120,14 @@ def build(
     name = app_name(app, path)
     release = Release(app=name, version=version, seq=release_seq)
     profiles = _profiles(targets)
-    samples = as_calibration(calibration)
+    require_exists(calibration)
+    require_exists(evaluation, what="evaluation data")
     request = ShapeRequest.of(shapes, batch)
     plans = [
-        make_plan(
+        make_plans(
             profile,
             requested=precision,
-            calibrated=samples is not None,
+            calibrated=calibration is not None,
             shapes=request,
             atol=atol,
             rtol=rtol,
@@ -115,14 +139,19 @@ def build(
 
     with workspace(output) as folder:
         progress.start(INTAKE, 3)
-        for plan in plans:
-            progress.start(plan.profile.name, len(plan.steps) + 2)
+        for profile, ways in zip(profiles, plans, strict=True):
+            progress.start(profile.name, sum(len(plan.steps) for plan in ways) + 2)
         progress.stage(INTAKE, "open")
         source = open_source(path, folder, with_shapes(intake, shapes))
         try:
-            specs = _resolved(source, plans)
-            if samples is not None:
-                samples = samples.checked(source.inputs)
+            specs = _resolved(source, [ways[0] for ways in plans])
+            samples = _samples(calibration, specs, folder, preprocessing)
+            wishes = Wishes(
+                evaluation=_samples(evaluation, specs, folder, preprocessing, labelled=True),
+                metric=metric,
+                max_drop=max_drop,
+                prefer=prefer,
+            )
             feeds = golden_feeds(specs, samples)
             progress.stage(INTAKE, "convert")
             converted, said = source.convert(folder / f"{name}.onnx")
@@ -130,10 +159,10 @@ def build(
             golden = Golden(
                 feeds=feeds,
                 source=source.answer(feeds),
-                origin="seeded noise" if samples is None else "calibration data",
+                origin=origin_of(samples),
                 rounding=source.rounding,
             )
-            record = SourceModel(
+            origin = SourceModel(
                 name=path.name,
                 format=source.format,
                 sha256=tree_sha256(source.path, source.beside),
@@ -142,7 +171,7 @@ def build(
             )
         finally:
             source.close()
-        progress.finish(INTAKE, record.framework)
+        progress.finish(INTAKE, origin.framework)
 
         stages_folder = folder / "stages"
         stages_folder.mkdir()
@@ -152,27 +181,40 @@ def build(
         runner = StageRunner(
             stages_folder, name, golden.feeds, golden.source, calibrator, source.rounding
         )
+        gate = make_gate(wishes, samples, specs)
         results, finished = [], []
-        for plan, final in zip(plans, finals, strict=True):
-            stages = runner.run(plan, converted, progress)
-            progress.stage(plan.profile.name, "bundle")
+        for profile, ways, final in zip(profiles, plans, finals, strict=True):
+            say = partial(progress.stage, profile.name)
+            choice = make_chooser(
+                plans=ways,
+                converted=converted,
+                runner=runner,
+                calibrator=calibrator,
+                gate=gate,
+                wishes=wishes,
+                feeds=golden.feeds,
+                say=say,
+            ).choose(ways)
+            stages, plan, chosen = choice.chosen.stages, choice.chosen.plan, record(choice, gate)
+            say("bundle")
             bundle = folder / final.name
             bundle.mkdir()
             manifest = write_bundle(
                 bundle,
                 plan=plan,
                 release=release,
-                source=record,
+                source=origin,
                 model=stages[-1].result.model,
                 shipped=stages[-1].answers,
                 golden=golden,
                 stages=[s.record for s in stages],
-                log=build_log(release, plan, record, golden.origin, said, stages),
+                precision=chosen,
+                log=build_log(release, profile.name, chosen, origin, golden.origin, said, stages),
             )
-            progress.stage(plan.profile.name, "self-test")
+            say("self-test")
             _require_self_test(bundle, manifest)
-            result = _result(plan, final, record, stages)
-            progress.finish(plan.profile.name, result.precision)
+            result = _result(choice, final, origin, chosen)
+            progress.finish(profile.name, result.precision)
             results.append(result)
             finished.append((bundle, final))
         publish(finished, aside=folder)
@@ -212,14 +254,38 @@ def _require_self_test(bundle: Path, manifest: Manifest) -> None:
         )
 
 
-def _result(plan: Plan, final: Path, source: SourceModel, stages: Sequence[Stage]) -> BuildResult:
+def _samples(
+    data: object,
+    specs: Sequence[TensorSpec],
+    folder: Path,
+    preprocessing: object,
+    *,
+    labelled: bool = False,
+) -> Samples | None:
+    if data is None:
+        return None
+    return open_samples(
+        data,
+        specs=specs,
+        folder=folder / "samples",
+        preprocessing=preprocessing,
+        labelled=labelled,
+    )
+
+
+def _result(
+    choice: Choice, final: Path, source: SourceModel, chosen: ChosenPrecision
+) -> BuildResult:
+    plan, stages = choice.chosen.plan, choice.chosen.stages
     return BuildResult(
         target=plan.profile.name,
         bundle=final,
         precision=plan.precision,
-        because=plan.reason,
+        because=choice.because,
         size_before=source.size,
         size_after=stages[-1].result.model.size_bytes,
         worst=tuple((s.name, max(p.max_abs for p in s.parity)) for s in stages),
+        accuracy=chosen,
+        timings=choice.timings,
         next=plan.profile.next,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from edgepack.bundle.manifest import StageRecord
 from edgepack.calibrate.calibrator import Calibrator
 from edgepack.passes.plan import Plan
 from edgepack.passes.step import Step, StepContext, StepResult, options_of
-from edgepack.progress import Progress
 from edgepack.prove.engine import Answers, Tensors, answers
 from edgepack.prove.parity import Parity, compare, require
 from edgepack.targets import Tolerance
@@ -52,23 +51,25 @@ class StageRunner:
         self._source = source
         self._rounding = rounding
         self._calibrator = calibrator
+        self._begun = 0
         self._results: dict[tuple[str, Step], StepResult] = {}
         self._answers: dict[str, Answers] = {}
 
-    def run(self, plan: Plan, converted: ModelFile, progress: Progress) -> list[Stage]:
-        """All stages of a plan, the conversion first.
+    def run(
+        self, plan: Plan, converted: ModelFile, say: Callable[[str], None] = lambda step: None
+    ) -> list[Stage]:
+        """All stages of a plan, the conversion first; `say` is told of each step as it begins.
 
         Raises:
             ParityError: a stage is further from the source framework than its precision allows.
             StepError, ShapeError: a step cannot be done.
         """
-        lane = plan.profile.name
         tolerance, precision = plan.base, "fp32"
         start = StepResult(model=converted, changed=True, facts={"opset": converted.opset})
         stages = [self._prove(plan, "convert", {}, start, tolerance, precision)]
         model = converted
         for step in plan.steps:
-            progress.stage(lane, step.name)
+            say(step.name)
             if step.precision is not None:
                 tolerance, precision = plan.spec.parity, step.precision
             result = self._apply(step, model)
@@ -81,8 +82,9 @@ class StageRunner:
     def _apply(self, step: Step, model: ModelFile) -> StepResult:
         key = (model.sha256, step)
         if key not in self._results:
-            folder = self._folder / f"{len(self._results):02d}-{step.name}"
+            folder = self._folder / f"{self._begun:02d}-{step.name}"
             folder.mkdir()
+            self._begun += 1
             context = StepContext(folder=folder, name=self._name, calibrator=self._calibrator)
             self._results[key] = step.run(model, context)
         return self._results[key]

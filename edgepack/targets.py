@@ -43,25 +43,33 @@ class StepSpec(BaseModel):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
+class Variant(pydantic.RootModel[dict[str, Any]]):
+    """Options in place of those of the step that gives a model its precision."""
+
+    model_config = ConfigDict(frozen=True)
+
+
 class PrecisionSpec(BaseModel):
     """One legal precision.
 
     Attributes:
         steps: what comes after the profile's own steps.
+        variants: what to try, in this order, where the steps lose too much accuracy. Without one, nothing else is tried.
         parity: how far each stage may be from the source framework on the build machine.
         device: how far the device may be from the shipped model's answers on the build machine.
     """
 
     model_config = _STRICT
     steps: tuple[StepSpec, ...] = ()
+    variants: tuple[Variant, ...] = ()
     parity: Tolerance
     device: Tolerance
 
     _steps = field_validator("steps", mode="before")(lambda value: _step_specs(value))
 
 
-class Choice(BaseModel):
-    """What `--precision auto` picks, and why."""
+class Preference(BaseModel):
+    """A precision, and why one would want it on this device."""
 
     model_config = _STRICT
     precision: Precision
@@ -69,11 +77,17 @@ class Choice(BaseModel):
 
 
 class Auto(BaseModel):
-    """The choice with and without calibration data."""
+    """What `--precision auto` chooses from.
+
+    Attributes:
+        candidates: in order of preference; those that need calibration data are left out where there are none.
+        timed_with: the engine whose timings on the build machine tell something of the device. Without one, the first candidate
+            that is accurate enough is taken.
+    """
 
     model_config = _STRICT
-    calibrated: Choice
-    uncalibrated: Choice
+    candidates: tuple[Preference, ...] = Field(min_length=1)
+    timed_with: Literal["onnxruntime"] | None = None
 
 
 class Provider(BaseModel):
@@ -120,6 +134,7 @@ class TargetProfile(BaseModel):
         title: one line for people.
         static_shapes: the device takes no free dimension at all.
         requires: what the device must be, as version ranges by name; checked when a bundle is put on a board.
+        legality: options of each rule that a finished graph must keep, by the rule's name; `false` drops an inherited one.
         steps: the steps every precision shares, in order.
     """
 
@@ -129,6 +144,7 @@ class TargetProfile(BaseModel):
     runtime: Runtime
     static_shapes: bool
     requires: dict[str, str] = Field(default_factory=dict)
+    legality: dict[str, dict[str, Any] | Literal[False]] = Field(default_factory=dict)
     steps: tuple[StepSpec, ...]
     precisions: dict[Precision, PrecisionSpec]
     auto: Auto
@@ -147,9 +163,11 @@ class TargetProfile(BaseModel):
 
     @pydantic.model_validator(mode="after")
     def _auto_is_legal(self) -> TargetProfile:
-        for choice in (self.auto.calibrated, self.auto.uncalibrated):
-            if choice.precision not in self.precisions:
-                raise ValueError(f"auto picks {choice.precision}, which precisions does not list")
+        for candidate in self.auto.candidates:
+            if candidate.precision not in self.precisions:
+                raise ValueError(
+                    f"auto names {candidate.precision}, which precisions does not list"
+                )
         return self
 
 
@@ -191,6 +209,7 @@ def load_file(path: Path) -> TargetProfile:
     except pydantic.ValidationError as error:
         raise explain(error, _owner(file, error), _known_keys()) from error
     _check_steps(profile, file)
+    _check_rules(profile, file)
     return profile
 
 
@@ -236,8 +255,11 @@ def _owner(file: YamlFile, error: pydantic.ValidationError) -> YamlFile:
     """The file in the chain of `extends` in which the first faulty key stands; else `file`."""
     fault = first_fault(error)
     key = tuple(part for part in fault["loc"] if part != "[key]")
-    if fault["type"] == "missing":
-        key = key[:-1]
+    return _holder(file, key[:-1] if fault["type"] == "missing" else key)
+
+
+def _holder(file: YamlFile, key: tuple[str | int, ...]) -> YamlFile:
+    """The file in the chain of `extends` in which `key` stands; else `file`."""
     owner: YamlFile | None = file
     while owner is not None:
         if _holds(owner.data, key):
@@ -282,8 +304,24 @@ def _check_steps(profile: TargetProfile, file: YamlFile) -> None:
         try:
             chain = [make_step(s.name, s.options) for s in (*profile.steps, *spec.steps)]
             check_chain(chain, precision)
+            for variant in spec.variants:
+                for step in spec.steps:
+                    if make_step(step.name, step.options).precision == precision:
+                        make_step(step.name, {**step.options, **variant.root})
         except ValueError as error:
             raise TargetError(f"{where}: {error}", "correct the step") from error
+
+
+def _check_rules(profile: TargetProfile, file: YamlFile) -> None:
+    from edgepack.legality.registry import make_rule
+
+    for name, options in profile.legality.items():
+        try:
+            make_rule(name, options or {})
+        except ValueError as error:
+            key = ("legality", name)
+            place = _holder(file, key).place(key)
+            raise TargetError(f"{place}: legality: {error}", "correct the rule") from error
 
 
 def _profile_files(folder: Path) -> list[Path]:
@@ -305,6 +343,5 @@ def _known_keys() -> dict[str, tuple[str, ...]]:
         "precisions.*.parity": keys(Tolerance),
         "precisions.*.device": keys(Tolerance),
         "auto": keys(Auto),
-        "auto.calibrated": keys(Choice),
-        "auto.uncalibrated": keys(Choice),
+        "auto.candidates.*": keys(Preference),
     }

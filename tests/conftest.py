@@ -28,8 +28,8 @@ def need(path: Path, setup: str) -> Path:
 
 @pytest.fixture(scope="session")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of hand-made bundles, see tests/samples.py. Copy one before you change it."""
-    from tests.samples import write_samples
+    """A folder of hand-made bundles, see tests/bundle_samples.py. Copy one before you change it."""
+    from tests.bundle_samples import write_samples
 
     folder = tmp_path_factory.mktemp("samples")
     write_samples(folder)

@@ -14,8 +14,8 @@ from edgepack.artifact import ModelFile
 from edgepack.cache import Cache
 from edgepack.calibrate.calibrator import Calibrator
 from edgepack.passes.step import Step, StepContext, StepResult
-from edgepack.prove.calibration import Calibration, as_calibration
 from edgepack.prove.engine import answers
+from edgepack.samples.opening import open_samples
 
 #: A dimension in these models: a size, or the name of a free one.
 Shape = Sequence[int | str]
@@ -138,14 +138,11 @@ def run_step(step: Step, start: ModelFile, folder: Path, calibration: object = N
     """What a step makes of `start`, in an empty folder below `folder`."""
     place = folder / f"{step.name}-{len(list(folder.iterdir()))}"
     place.mkdir()
-    samples: Calibration | None = as_calibration(calibration)
     calibrator = None
-    if samples is not None:
-        calibrator = Calibrator(
-            samples.checked(start.inputs),
-            place.with_name(f"{place.name}-calibration"),
-            Cache(folder=None),
-        )
+    if calibration is not None:
+        scratch = place.with_name(f"{place.name}-calibration")
+        samples = open_samples(calibration, specs=start.inputs, folder=scratch)
+        calibrator = Calibrator(samples, scratch / "prepared", Cache(folder=None))
     return step.run(start, StepContext(folder=place, name="model", calibrator=calibrator))
 
 

@@ -29,28 +29,33 @@ FLOORS = (
         "names",
         "onnxfile",
         "opsets",
+        "ortfile",
         "proc",
         "progress",
         "resources",
         "skeleton",
+        "topology",
         "weights",
         "workspace",
         "yamlfile",
     ),
-    ("targets", "prove", "intake", "calibrate", "passes"),
+    ("targets", "samples", "prove", "intake", "calibrate", "divergence", "legality", "passes"),
     ("bundle",),
-    ("buildlog", "conversion", "inspection", "pipeline", "quickstart", "stages"),
+    ("stages",),
+    ("choose",),
+    ("buildlog", "checking", "comparison", "conversion", "inspection", "pipeline", "quickstart"),
     ("cli",),
     ("__main__",),
 )
 #: Rooms on one floor that do not know each other.
 STRANGERS = {
+    "samples": ("prove", "intake", "passes", "calibrate", "divergence", "legality"),
     "prove": ("intake", "passes"),
     "intake": ("passes",),
     "passes": ("intake",),
 }
 #: Slow to import: only where they are used.
-HEAVY = ("tensorflow", "onnxruntime", "onnx", "numpy", "pydantic", "rich")
+HEAVY = ("tensorflow", "onnxruntime", "onnx", "numpy", "pydantic", "rich", "PIL")
 
 
 def room(module: str) -> str:

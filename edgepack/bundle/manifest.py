@@ -153,13 +153,43 @@ class SourceModel(BaseModel):
     framework: str
 
 
+class GateRecord(BaseModel):
+    """How accuracy was measured: what, on how many samples of which data, and how much may be lost."""
+
+    model_config = _STRICT
+    metric: str
+    unit: str
+    max_drop: Bound
+    samples: int
+    data: str
+    sha256: Sha256
+
+
+class Attempt(BaseModel):
+    """One way to build the model that was tried: its options beyond the profile's, and how it was measured.
+
+    `score` and `drop` are null where nothing was measured, or what was is no number; `failure` says why it could not be built.
+    """
+
+    model_config = _STRICT
+    precision: Precision
+    options: dict[str, Any]
+    size: int
+    score: float | None
+    drop: float | None
+    holds: bool
+    failure: str
+
+
 class ChosenPrecision(BaseModel):
-    """What was asked for, what was picked, and why."""
+    """What was asked for, what was picked, and why; and all that was tried, in order."""
 
     model_config = _STRICT
     requested: str
     chosen: Precision
     because: str
+    gate: GateRecord | None = None
+    tried: Annotated[tuple[Attempt, ...], Field(strict=False)] = ()
 
 
 class StageRecord(BaseModel):

@@ -65,6 +65,7 @@ def write_bundle(
     shipped: Sequence[Tensors],
     golden: Golden,
     stages: Sequence[StageRecord],
+    precision: ChosenPrecision,
     log: str,
 ) -> Manifest:
     """Fill `folder` with the model, golden tensors, loader, README and log, and seal it with the manifest.
@@ -113,9 +114,7 @@ def write_bundle(
         files=tuple(sorted(writer.files, key=lambda f: f.path)),
         build=Build(
             source=source,
-            precision=ChosenPrecision(
-                requested=plan.requested, chosen=plan.precision, because=plan.reason
-            ),
+            precision=precision,
             golden_from=golden.origin,
             steps=tuple(stages),
             tools=tool_versions(),

@@ -17,7 +17,7 @@ from edgepack.cache import Cache
 from edgepack.calibrate.observation import Observation, Values
 from edgepack.opsets import at_opset
 from edgepack.prove.activations import activations
-from edgepack.prove.calibration import Calibration
+from edgepack.samples.dataset import Samples
 
 #: The first operator set whose QuantizeLinear takes a scale for each channel. Source: onnx, docs/Changelog.md.
 _OLDEST = 13
@@ -40,7 +40,7 @@ class Observed:
 class Calibrator:
     """Runs each float model once over the samples, whatever is made of the ranges then; remembers across builds."""
 
-    def __init__(self, samples: Calibration, folder: Path, cache: Cache) -> None:
+    def __init__(self, samples: Samples, folder: Path, cache: Cache) -> None:
         """Args: folder: where prepared models lie; it grows one folder a model."""
         self.samples = samples
         self._folder = folder
@@ -84,7 +84,7 @@ class Calibrator:
         return observation
 
 
-def observe(model: ModelFile, samples: Calibration) -> Observation:
+def observe(model: ModelFile, samples: Samples) -> Observation:
     """What every float tensor of a prepared model that is no constant held on the samples."""
     names = _float_tensors(onnxfile.load(model))
     values = {name: Values() for name in names}

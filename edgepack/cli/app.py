@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from edgepack.cli import build, convert, inspect, quickstart, run, targets, verify
+from edgepack.cli import build, check, convert, diff, inspect, quickstart, run, targets, verify
 from edgepack.errors import EdgepackError
 
 #: 128 + SIGINT, as shells have it.
@@ -32,6 +32,8 @@ convert.register(app)
 run.register(app)
 verify.register(app)
 inspect.register(app)
+check.register(app)
+diff.register(app)
 app.add_typer(targets.app, name="targets")
 quickstart.register(app)
 

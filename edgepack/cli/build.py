@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +32,17 @@ edgepack build model.keras -t android -t web
 
 edgepack build emotion_model.hdf5 -t jetson-orin -t android -t ios -t web --calibration faces.npz -o dist/
 
+edgepack build model.keras -t android --calibration photos/ --preprocess torch --eval labelled/ --metric top1 --max-drop 0.5
+
 edgepack build model.onnx -t ./my-board.yaml --precision fp16 --shape image=1x224x224x3"""
+
+
+class Prefer(str, Enum):
+    """The values of --prefer."""
+
+    speed = "speed"
+    size = "size"
+    accuracy = "accuracy"
 
 
 def register(app: typer.Typer) -> None:
@@ -54,12 +65,48 @@ def build(
         str, typer.Option("--precision", help="auto, fp32, fp16 or int8, for all targets.")
     ] = "auto",
     calibration: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--calibration",
-            help="Real inputs in the model's own preprocessing: .npz (one array [N, …] per input) or .npy.",
+            metavar="DATA",
+            help="Real inputs in the model's own preprocessing: .npz (one array [N, …] per input), .npy, .csv, a folder of images, "
+            "module:function (runs your code), or random.",
         ),
     ] = None,
+    preprocess: Annotated[
+        str | None,
+        typer.Option(
+            "--preprocess",
+            metavar="NAME|FILE",
+            help="How image files become inputs: tf, caffe, torch, unit, raw, or a YAML file.",
+        ),
+    ] = None,
+    evaluation: Annotated[
+        str | None,
+        typer.Option(
+            "--eval",
+            metavar="DATA",
+            help="The same with labels, to measure accuracy with. [default: agreement with the float model on --calibration]",
+        ),
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            "--metric", help="top1, top5, mse, mae, iou or module:function. [default: top1]"
+        ),
+    ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            "--max-drop",
+            min=0,
+            help="By how much a precision may be worse than float32. [default: 0.5 points, of agreement 1]",
+        ),
+    ] = None,
+    prefer: Annotated[
+        Prefer,
+        typer.Option("--prefer", help="What counts among precisions that are accurate enough."),
+    ] = Prefer.speed,
     shape: ShapeOption = None,
     batch: BatchOption = None,
     atol: AtolOption = None,
@@ -96,6 +143,11 @@ def build(
             output_dir=output,
             precision=precision,
             calibration=calibration,
+            preprocessing=preprocess,
+            evaluation=evaluation,
+            metric=metric,
+            max_drop=max_drop,
+            prefer=prefer.value,
             shapes=parse_shapes(shape),
             batch=parse_batch(batch),
             atol=atol,

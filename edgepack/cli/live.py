@@ -56,6 +56,10 @@ class _Live(Progress):
         else:
             self._bars.start_task(self._lanes[lane])
         self._begun.add(lane)
+        task = self._bars.tasks[self._lanes[lane]]
+        # Nobody knows beforehand how long a search is.
+        if task.total is not None and task.completed + 1 > task.total:
+            self._bars.update(task.id, total=task.completed + 1)
         self._bars.update(self._lanes[lane], stage=name)
 
     def finish(self, lane: str, summary: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,16 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from edgepack.bundle.manifest import Attempt
     from edgepack.bundle.verify import VerifyResult
     from edgepack.conversion import ConvertResult
     from edgepack.pipeline import BuildResult
     from edgepack.quickstart import QuickstartResult
     from edgepack.targets import TargetProfile
+
+
+#: Layers that a table names; the manifest names all.
+_NAMED = 4
 
 
 def print_json(data: Any) -> None:
@@ -46,6 +52,8 @@ def build_table(results: Sequence[BuildResult]) -> None:
         table.add_row(r.target, r.precision, sizes, worst)
     console.print(table)
     for r in results:
+        tried_table(console, r)
+    for r in results:
         console.print(
             f"[bold]{r.target}[/]  {escape(str(r.bundle))}", highlight=False, soft_wrap=True
         )
@@ -56,6 +64,57 @@ def build_table(results: Sequence[BuildResult]) -> None:
         highlight=False,
         soft_wrap=True,
     )
+
+
+def tried_table(console: Console, result: BuildResult) -> None:
+    """What was tried for one target and how it was measured; nothing where there was nothing to measure."""
+    accuracy, gate = result.accuracy, result.accuracy.gate
+    if gate is None:
+        return
+    table = Table(
+        title=f"{result.target}: {gate.metric} on {gate.samples} samples of {gate.data}, "
+        f"may drop by {gate.max_drop:g} {gate.unit}".rstrip(),
+        title_justify="left",
+    )
+    table.add_column("tried", ratio=1)
+    for heading in ("drop", "size", "ms, one thread here", ""):
+        table.add_column(heading, justify="right", no_wrap=True)
+    shown = [a for a in accuracy.tried if not a.options.get("float_nodes")]
+    rescues = [a for a in accuracy.tried if a.options.get("float_nodes")]
+    if rescues:
+        # The last that holds is the one with the fewest layers in float; else the one that loses least.
+        held = [a for a in rescues if a.holds]
+        best = (
+            held[-1] if held else min(rescues, key=lambda a: math.inf if a.drop is None else a.drop)
+        )
+        shown.insert(max(i for i, a in enumerate(shown) if a.precision == best.precision) + 1, best)
+    for attempt in shown:
+        timed = result.timings.get(attempt.precision) if attempt.holds else None
+        table.add_row(
+            escape(_way(attempt)),
+            "–" if attempt.drop is None else f"{attempt.drop:.3g}",
+            size(attempt.size) if attempt.size else "–",
+            "" if timed is None else f"{timed.median_ms:.3g}",
+            "[green]holds[/]" if attempt.holds else "[red]loses too much[/]",
+        )
+    console.print(table)
+    if len(accuracy.tried) > len(shown):
+        console.print(
+            f"and {len(accuracy.tried) - len(shown)} with other layers in float; manifest.json has them all"
+        )
+
+
+def _way(attempt: Attempt) -> str:
+    """`int8, method entropy, 2 layers in float: conv_1, conv_2`."""
+    if attempt.failure:
+        return f"{attempt.precision}: {attempt.failure}"
+    parts: list[str] = [attempt.precision]
+    parts += [f"{k} {v}" for k, v in attempt.options.items() if k != "float_nodes"]
+    kept = attempt.options.get("float_nodes", ())
+    if kept:
+        named = ", ".join(kept[:_NAMED]) + (" …" if len(kept) > _NAMED else "")
+        parts.append(f"{len(kept)} {'layer' if len(kept) == 1 else 'layers'} in float: {named}")
+    return ", ".join(parts)
 
 
 def convert_text(result: ConvertResult) -> None:

@@ -60,7 +60,7 @@ class Plan:
         return next((s for s in self.steps if isinstance(s, Shapes)), Shapes(batch=None))
 
 
-def make_plan(
+def make_plans(
     profile: TargetProfile,
     *,
     requested: str,
@@ -68,8 +68,8 @@ def make_plan(
     shapes: ShapeRequest,
     atol: float | None,
     rtol: float | None,
-) -> Plan:
-    """Choose the precision and lay out the steps.
+) -> tuple[Plan, ...]:
+    """A plan for each precision that comes into question, the profile's favourite first.
 
     Args:
         requested: "auto" or a precision.
@@ -78,14 +78,32 @@ def make_plan(
     Raises:
         UsageError: the precision is not legal on this target, or needs calibration data that were not given.
     """
-    precision, reason = _choose(profile, requested, calibrated)
-    spec = profile.precisions[precision]
-    steps = tuple(make_step(s.name, s.options) for s in (*profile.steps, *spec.steps))
-    if not calibrated and any(s.needs_calibration for s in steps):
+    plans = [
+        _plan(profile, precision, requested, because, shapes, atol, rtol)
+        for precision, because in _legal(profile, requested)
+    ]
+    possible = tuple(
+        p for p in plans if calibrated or not any(s.needs_calibration for s in p.steps)
+    )
+    if not possible:
         raise UsageError(
-            f"{profile.name}: {precision} needs calibration data, and none were given",
+            f"{profile.name}: {plans[0].precision} needs calibration data, and none were given",
             "give --calibration FILE.npz with some 100 real inputs, or use --precision fp16 or fp32",
         )
+    return possible
+
+
+def _plan(
+    profile: TargetProfile,
+    precision: Precision,
+    requested: str,
+    reason: str,
+    shapes: ShapeRequest,
+    atol: float | None,
+    rtol: float | None,
+) -> Plan:
+    spec = profile.precisions[precision]
+    steps = tuple(make_step(s.name, s.options) for s in (*profile.steps, *spec.steps))
     steps = tuple(
         shapes.applied_to(s, static=profile.static_shapes) if isinstance(s, Shapes) else s
         for s in steps
@@ -114,13 +132,13 @@ def check_chain(steps: Sequence[Step], precision: str) -> None:
         raise ValueError(f"the steps end in {reached}")
 
 
-def _choose(profile: TargetProfile, requested: str, calibrated: bool) -> tuple[Precision, str]:
+def _legal(profile: TargetProfile, requested: str) -> list[tuple[Precision, str]]:
+    """The precisions asked for, each with a reason."""
     if requested == "auto":
-        choice = profile.auto.calibrated if calibrated else profile.auto.uncalibrated
-        return choice.precision, choice.because
+        return [(c.precision, c.because) for c in profile.auto.candidates]
     for precision in profile.precisions:
         if precision == requested:
-            return precision, "asked for with --precision"
+            return [(precision, "asked for with --precision")]
     raise UsageError(
         f"{profile.name}: precision {requested!r} is not legal there",
         f"use one of: auto, {', '.join(profile.precisions)}",

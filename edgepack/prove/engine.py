@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +77,15 @@ def answers(path: Path, feeds: Sequence[Tensors], *, optimize: bool = True) -> A
     Raises:
         StepError: onnxruntime cannot open or run it.
     """
+    return list(answer_each(path, feeds, optimize=optimize))
+
+
+def answer_each(
+    path: Path, feeds: Iterable[Tensors], *, optimize: bool = True
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """As `answers`, one feed at a time: neither feeds nor outputs are held."""
     session = open_session(path, optimize=optimize)
     names = [o.name for o in session.get_outputs()]
-    result: Answers = []
     for feed in feeds:
         try:
             values = session.run(names, dict(feed))
@@ -89,5 +95,4 @@ def answers(path: Path, feeds: Sequence[Tensors], *, optimize: bool = True) -> A
                 f"onnxruntime cannot run {path.name} on {shapes}: {error}",
                 "check the shapes (--shape, --batch); the message names the node",
             ) from error
-        result.append({n: np.asarray(v, order="C") for n, v in zip(names, values, strict=True)})
-    return result
+        yield {n: np.asarray(v, order="C") for n, v in zip(names, values, strict=True)}

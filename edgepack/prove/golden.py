@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepack.artifact import TensorSpec
-from edgepack.prove.calibration import Calibration
+from edgepack.samples.dataset import Samples
 
 #: Golden feeds in a bundle.
 CASES = 3
@@ -19,16 +19,14 @@ _SEED = 20_240_229
 
 
 def golden_feeds(
-    specs: Sequence[TensorSpec], calibration: Calibration | None
+    specs: Sequence[TensorSpec], calibration: Samples | None
 ) -> list[dict[str, NDArray[Any]]]:
     """Feeds for a model's inputs: evenly spaced calibration samples, else seeded noise.
 
     A free dimension gets one size by name, FREE_SIZE. Noise: floats uniform in [0, 1); integers 0 or 1, which are legal indexes into any vocabulary of two; bool either.
     """
     if calibration is not None:
-        feeds = list(calibration.feeds(specs))
-        step = max(1, len(feeds) // CASES)
-        return feeds[::step][:CASES]
+        return list(calibration.spread_feeds(specs, CASES))
     rng = np.random.default_rng(_SEED)
     return [{s.name: _noise(s, rng) for s in specs} for _ in range(CASES)]
 

@@ -12,7 +12,7 @@ from edgepack.cache import Cache
 from edgepack.calibrate import calibrator as calibrator_module
 from edgepack.calibrate.calibrator import Calibrator, observe
 from edgepack.prove.activations import activations
-from edgepack.prove.calibration import as_calibration
+from edgepack.samples.opening import open_samples
 from tests.models import conv_model, images, wrap
 
 
@@ -22,9 +22,8 @@ def start(tmp_path: Path) -> ModelFile:
 
 
 def calibrator_for(start: ModelFile, folder: Path, cache: Cache, data: np.ndarray) -> Calibrator:
-    samples = as_calibration(data)
-    assert samples is not None
-    return Calibrator(samples.checked(start.inputs), folder, cache)
+    samples = open_samples(data, specs=start.inputs, folder=folder / "samples")
+    return Calibrator(samples, folder, cache)
 
 
 def test_every_float_tensor_is_observed(start: ModelFile, tmp_path: Path) -> None:
@@ -100,8 +99,6 @@ def test_the_prepared_model_has_a_name_for_each_node(tmp_path: Path) -> None:
 
 
 def test_observing_twice_gives_the_same(start: ModelFile, tmp_path: Path) -> None:
-    samples = as_calibration(images(3))
-    assert samples is not None
-    samples = samples.checked(start.inputs)
+    samples = open_samples(images(3), specs=start.inputs, folder=tmp_path / "samples")
     prepared = Calibrator(samples, tmp_path / "a", Cache(folder=None)).observed(start).prepared
     assert observe(prepared, samples).to_bytes() == observe(prepared, samples).to_bytes()

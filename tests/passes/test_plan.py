@@ -6,23 +6,23 @@ import pytest
 
 from edgepack.artifact import Format
 from edgepack.errors import UsageError
-from edgepack.passes.plan import Plan, ShapeRequest, check_chain, make_plan
+from edgepack.passes.plan import Plan, ShapeRequest, check_chain, make_plans
 from edgepack.passes.registry import STEPS, make_step
 from edgepack.passes.step import options_of
 from edgepack.targets import list_targets, load_target
 
-#: What auto picks with calibration data, and without.
+#: What auto chooses from, in order; int8 only with calibration data.
 AUTO = {
     "android": ("int8", "fp32"),
     "android-nnapi": ("int8", "fp32"),
-    "ios": ("fp16", "fp16"),
+    "ios": ("fp16", "fp32"),
     "ios-cpu": ("int8", "fp32"),
-    "jetson-orin": ("int8", "fp16"),
-    "jetson-orin-jp7": ("int8", "fp16"),
-    "jetson-thor": ("int8", "fp16"),
-    "jetson-xavier": ("int8", "fp16"),
-    "web": ("fp32", "fp32"),
-    "web-webgpu": ("fp32", "fp32"),
+    "jetson-orin": ("int8", "fp16", "fp32"),
+    "jetson-orin-jp7": ("int8", "fp16", "fp32"),
+    "jetson-thor": ("int8", "fp16", "fp32"),
+    "jetson-xavier": ("int8", "fp16", "fp32"),
+    "web": ("fp32",),
+    "web-webgpu": ("fp32",),
 }
 
 
@@ -35,14 +35,15 @@ def plan_for(
     atol: float | None = None,
     rtol: float | None = None,
 ) -> Plan:
-    return make_plan(
+    """The profile's favourite."""
+    return make_plans(
         load_target(target),
         requested=requested,
         calibrated=calibrated,
         shapes=shapes or ShapeRequest(),
         atol=atol,
         rtol=rtol,
-    )
+    )[0]
 
 
 def test_every_target_has_an_expected_choice() -> None:
@@ -51,12 +52,20 @@ def test_every_target_has_an_expected_choice() -> None:
 
 @pytest.mark.parametrize("target", AUTO)
 @pytest.mark.parametrize("calibrated", [True, False])
-def test_auto_picks_and_says_why(target: str, calibrated: bool) -> None:
-    plan = plan_for(target, calibrated=calibrated)
-    assert plan.precision == AUTO[target][0 if calibrated else 1]
-    assert plan.requested == "auto"
-    auto = plan.profile.auto
-    assert plan.reason == (auto.calibrated if calibrated else auto.uncalibrated).because
+def test_auto_offers_what_the_profile_prefers_and_says_why(target: str, calibrated: bool) -> None:
+    plans = make_plans(
+        load_target(target),
+        requested="auto",
+        calibrated=calibrated,
+        shapes=ShapeRequest(),
+        atol=None,
+        rtol=None,
+    )
+    expected = [p for p in AUTO[target] if calibrated or p != "int8"]
+    assert [p.precision for p in plans] == expected
+    because = {c.precision: c.because for c in plans[0].profile.auto.candidates}
+    assert [p.reason for p in plans] == [because[p] for p in expected]
+    assert {p.requested for p in plans} == {"auto"}
 
 
 @pytest.mark.parametrize("target", AUTO)

@@ -10,7 +10,7 @@ import pytest
 
 from edgepack.artifact import TensorSpec
 from edgepack.errors import ShapeError, UsageError
-from edgepack.passes.plan import ShapeRequest, make_plan
+from edgepack.passes.plan import ShapeRequest, make_plans
 from edgepack.passes.shapes import Shapes
 from edgepack.targets import load_target
 from tests.models import (
@@ -77,7 +77,7 @@ def test_two_sizes_for_one_name_are_refused() -> None:
 
 def test_a_batch_beside_a_shape_of_another_batch_is_refused() -> None:
     request = ShapeRequest(shapes=fixed("left", 2, 7), batch=4)
-    plan = make_plan(
+    (plan,) = make_plans(
         load_target("web"), requested="fp32", calibrated=False, shapes=request, atol=None, rtol=None
     )
     with pytest.raises((ShapeError, UsageError), match="4"):

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 from edgepack.artifact import ModelFile
+from edgepack.cache import Cache
+from edgepack.calibrate.calibrator import Calibrator
 from edgepack.errors import ParityError
 from edgepack.passes.int8 import Int8
 from edgepack.passes.ort_format import OrtFormat
-from edgepack.passes.plan import ShapeRequest, make_plan
+from edgepack.passes.plan import ShapeRequest, make_plans
 from edgepack.passes.simplify import Simplify
 from edgepack.passes.step import Step, StepContext, StepResult
-from edgepack.progress import Progress
-from edgepack.prove.calibration import as_calibration
+from edgepack.samples.opening import open_samples
 from edgepack.stages import Stage, StageRunner
 from edgepack.targets import load_target
 from tests.models import answers_of, conv_model, images, wrap
@@ -48,15 +49,14 @@ def runner(folder: Path, wrong_by: float = 0.0) -> tuple[StageRunner, ModelFile]
     source = [answers_of(start, **feed) for feed in feeds]
     for answer in source:
         answer["probabilities"] += np.float32(wrong_by)
-    samples = as_calibration(images(8))
-    assert samples is not None
+    samples = open_samples(images(8), specs=start.inputs, folder=folder / "samples")
+    calibrator = Calibrator(samples, folder / "prepared", Cache(folder=None))
     (folder / "stages").mkdir()
-    checked = samples.checked(start.inputs)
-    return StageRunner(folder / "stages", "model", feeds, source, checked, {}), start
+    return StageRunner(folder / "stages", "model", feeds, source, calibrator, {}), start
 
 
 def run(stages: StageRunner, start: ModelFile, target: str, precision: str) -> list[Stage]:
-    plan = make_plan(
+    (plan,) = make_plans(
         load_target(target),
         requested=precision,
         calibrated=True,
@@ -64,7 +64,7 @@ def run(stages: StageRunner, start: ModelFile, target: str, precision: str) -> l
         atol=None,
         rtol=None,
     )
-    return stages.run(plan, start, Progress())
+    return stages.run(plan, start)
 
 
 def test_what_targets_share_runs_once(tmp_path: Path, count: Count) -> None:

@@ -10,16 +10,16 @@ import sys
 import numpy as np
 
 from edgepack.artifact import DTYPES, TensorSpec
-from edgepack.prove.calibration import Calibration
 from edgepack.prove.golden import CASES, FREE_SIZE, golden_feeds
+from edgepack.samples.dataset import Samples
 
 _SPEC = TensorSpec(name="x", dtype="float32", shape=(1, 4))
 
 
-def numbered(count: int) -> Calibration:
+def numbered(count: int) -> Samples:
     """Samples that hold their own number."""
     x = np.repeat(np.arange(count, dtype=np.float32)[:, None], 4, axis=1)
-    return Calibration({"x": x}, source="test")
+    return Samples(inputs={"x": x}, source="test")
 
 
 def taken(count: int, spec: TensorSpec = _SPEC) -> list[list[float]]:

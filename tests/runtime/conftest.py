@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
-from tests.samples import seal
+from tests.bundle_samples import seal
 
 LOADER = ROOT / "runtime" / "python" / "edgepack_loader.py"
 FAKE_ORIN = Path(__file__).parent / "fake_orin"

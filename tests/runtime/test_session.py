@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 
 from tests.runtime.conftest import Copy, edit, feeds_of, manifest_of, replace, with_providers
-from tests.samples import DTYPES
+from tests.bundle_samples import DTYPES
 
 CPU = "CPUExecutionProvider"
 SAMPLES = ["conv-onnx", "conv-ort", "multi-onnx", "multi-ort"]

@@ -108,7 +108,12 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
             "precisions.fp16.parity.atoll",
             "atol",
         ),
-        (["auto:", "  calibrated:", "    becuase: x"], 5, "auto.calibrated.becuase", "because"),
+        (
+            ["auto:", "  candidates:", "    - precision: fp32", "      becuase: x"],
+            6,
+            "auto.candidates.0.becuase",
+            "because",
+        ),
     ],
 )
 def test_an_unknown_key_is_refused_with_its_line_and_the_nearest(
@@ -176,7 +181,12 @@ def test_a_precision_that_does_not_exist_is_refused(profile: Profile) -> None:
         ("steps: [[shapes]]", "steps"),
         ("precisions: {fp32: {parity: {atol: -1}}}", "precisions.fp32.parity.atol"),
         ("precisions: {fp32: {parity: {cosine: 2}}}", "precisions.fp32.parity.cosine"),
-        ("auto: {calibrated: {precision: int9}}", "auto.calibrated.precision"),
+        (
+            "auto: {candidates: [{precision: int9, because: x}]}",
+            "auto.candidates.0.precision",
+        ),
+        ("auto: {candidates: []}", "auto.candidates"),
+        ("auto: {timed_with: stopwatch}", "auto.timed_with"),
         ("name: ../elsewhere", "name"),
         ("name: a/b", "name"),
     ],
@@ -305,7 +315,7 @@ def test_wrong_steps_of_a_precision_are_refused_under_its_name(
 
 def test_auto_may_not_choose_a_precision_that_is_not_listed(profile: Profile) -> None:
     path = standalone(profile, lambda data: data["precisions"].pop("int8"), of="android")
-    assert "auto picks int8, which precisions does not list" in refusal(path).cause
+    assert "auto names int8, which precisions does not list" in refusal(path).cause
 
 
 def test_a_precision_may_be_left_out_where_auto_does_not_choose_it(profile: Profile) -> None:

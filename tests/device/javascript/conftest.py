@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from tests.conftest import CACHE, ROOT, need
-from tests.samples import seal
+from tests.bundle_samples import seal
 
 HERE = Path(__file__).parent
 LOADER = ROOT / "runtime" / "javascript"

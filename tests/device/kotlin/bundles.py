@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.device.kotlin.jvm import Jvm, LoaderError
-from tests.samples import seal
+from tests.bundle_samples import seal
 
 
 class Bundle:

@@ -19,7 +19,7 @@ from onnxruntime.tools.convert_onnx_models_to_ort import (
 
 from tests.device.kotlin.bundles import Bundle, Copy, image, refused, set_at, seven
 from tests.device.kotlin.jvm import Jvm, tensors
-from tests.samples import conv_model
+from tests.bundle_samples import conv_model
 
 SAMPLES = ("conv-onnx", "conv-ort", "multi-onnx", "multi-ort")
 

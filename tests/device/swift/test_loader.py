@@ -25,7 +25,7 @@ from tests.device.swift.linux import (
     swift_run,
     swift_self_test,
 )
-from tests.samples import seal
+from tests.bundle_samples import seal
 
 COREML, CPU = "CoreMLExecutionProvider", "CPUExecutionProvider"
 IMAGE = np.linspace(0, 1, 64, dtype=np.float32).reshape(1, 8, 8, 1)

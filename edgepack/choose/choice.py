@@ -1,0 +1,174 @@
+"""The precision that one target gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from edgepack.choose.candidate import Candidate, float_stage, with_options
+from edgepack.choose.gate import Gate
+from edgepack.choose.race import Timing
+from edgepack.choose.search import Search
+from edgepack.errors import AccuracyError, EdgepackError, ParityError, StepError
+from edgepack.passes.plan import Plan
+from edgepack.stages import Stage
+
+Prefer = Literal["speed", "size", "accuracy"]
+#: A candidate is quicker only if it takes at most this share of the other's time: below that, timings are noise.
+_QUICKER = 0.9
+#: Milliseconds below which handing a model its input costs as much as running it: no reason to leave the profile's preference.
+_QUICK_ENOUGH_MS = 0.2
+
+Run = Callable[[Plan], Sequence[Stage]]
+Rank = Callable[[Candidate], Sequence[str]]
+#: Times several models side by side, on an engine of the target's kind.
+Race = Callable[[Mapping[str, Candidate]], Mapping[str, Timing]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What was chosen, why, and all that was tried for it.
+
+    Attributes:
+        trail: every candidate in the order tried; `chosen` is among them.
+        timings: by precision, where the target's kind of engine could be timed here.
+    """
+
+    chosen: Candidate
+    because: str
+    trail: tuple[Candidate, ...]
+    timings: Mapping[str, Timing]
+
+
+@dataclass(kw_only=True)
+class Chooser:
+    """Builds what is legal on a target, holds each against the gate, and takes the one that is worth it.
+
+    Attributes:
+        gate: None: there is nothing to measure with; parity on the golden inputs is all that is known.
+        race: None: this machine has no engine of the target's kind.
+        say: is told what is being tried.
+    """
+
+    run: Run
+    rank: Rank
+    cost: Callable[[Candidate], Mapping[str, int]]
+    gate: Gate | None
+    race: Race | None
+    prefer: Prefer
+    say: Callable[[str], None]
+    trail: list[Candidate] = field(default_factory=list)
+
+    def choose(self, plans: Sequence[Plan]) -> Choice:
+        """The best of `plans`, which are in the profile's order of preference.
+
+        Raises:
+            AccuracyError: none is as good as it has to be. ParityError, StepError: none can be built.
+        """
+        only = len(plans) == 1
+        held: list[Candidate] = []
+        for plan in plans:
+            candidate = self._best_of(plan)
+            if candidate.holds:
+                held.append(candidate)
+                if self._needs_no_more():
+                    break
+        if not held:
+            raise self._refusal(plans)
+        timings: Mapping[str, Timing] = {}
+        if self.prefer == "speed" and self.race is not None and len(held) > 1:
+            self.say("race")
+            timings = self.race({c.plan.precision: c for c in held})
+        chosen, because = self._pick(held, timings, only=only)
+        return Choice(chosen=chosen, because=because, trail=tuple(self.trail), timings=timings)
+
+    def _needs_no_more(self) -> bool:
+        """The profile's first that holds is taken unread where nothing here could tell a later one better."""
+        return self.prefer == "speed" and self.race is None
+
+    def _best_of(self, plan: Plan) -> Candidate:
+        first = self._attempt(plan, {})
+        if first.holds or not first.stages or not plan.spec.variants:
+            self.trail.append(first)
+            return first
+        search = Search(
+            attempt=lambda options: self._attempt(plan, options),
+            rank=self.rank,
+            cost=self.cost(first),
+        )
+        best = search.run(first, [v.root for v in plan.spec.variants])
+        self.trail.extend(search.trail)
+        return best
+
+    def _attempt(self, plan: Plan, options: Mapping[str, Any]) -> Candidate:
+        self.say(_described(plan.precision, options))
+        plan = with_options(plan, options)
+        try:
+            stages = self.run(plan)
+        except (ParityError, StepError) as error:
+            return Candidate(plan=plan, options=options, stages=(), measured=None, error=error)
+        measured = None
+        if self.gate is not None and plan.precision != "fp32":
+            float_model = float_stage(plan, stages).result.model
+            measured = self.gate.measured(stages[-1].result.model, float_model)
+        return Candidate(plan=plan, options=options, stages=stages, measured=measured)
+
+    def _pick(
+        self, held: Sequence[Candidate], timings: Mapping[str, Timing], *, only: bool
+    ) -> tuple[Candidate, str]:
+        if only or len(held) == 1:
+            return held[0], held[0].plan.reason
+        if self.prefer == "size":
+            chosen = min(held, key=lambda c: c.model.size_bytes)
+            return chosen, "the smallest of those that are accurate enough"
+        if self.prefer == "accuracy":
+            return min(held, key=_drop), "the most accurate"
+        chosen = held[0]
+        if not timings:
+            return chosen, chosen.plan.reason
+        for other in held[1:]:
+            if is_quicker(timings[other.plan.precision], timings[chosen.plan.precision]):
+                chosen = other
+        if chosen is held[0]:
+            return chosen, f"{chosen.plan.reason}; no other is quicker, timed side by side"
+        return chosen, f"quicker than {held[0].plan.precision}, timed side by side"
+
+    def _refusal(self, plans: Sequence[Plan]) -> EdgepackError:
+        tried = [c for c in self.trail if c.measured is not None]
+        errors = [c.error for c in self.trail if c.error is not None]
+        if not tried or self.gate is None:
+            return errors[0]
+        best = min(tried, key=_drop)
+        assert best.measured is not None
+        return AccuracyError(
+            f"{plans[0].profile.name}: {best.plan.precision} loses {best.measured.drop:.3g} {self.gate.unit} of "
+            f"{self.gate.name} at best ({len(tried)} ways tried), allowed {self.gate.max_drop:g}",
+            _REMEDY,
+        )
+
+
+_REMEDY = (
+    "give more representative --calibration data, allow more with --max-drop, or use --precision auto, "
+    "which falls back to a precision that holds"
+)
+
+
+def is_quicker(other: Timing, best: Timing) -> bool:
+    """Beyond doubt: three quarters of its runs took less than three quarters of the best's, and by more than noise."""
+    if best.median_ms < _QUICK_ENOUGH_MS:
+        return False
+    return other.high_ms < best.low_ms and other.median_ms <= _QUICKER * best.median_ms
+
+
+def _drop(candidate: Candidate) -> float:
+    return candidate.measured.drop if candidate.measured else 0.0
+
+
+def _described(precision: str, options: Mapping[str, Any]) -> str:
+    if not options:
+        return precision
+    said = [
+        f"{len(v)} nodes in float" if k == "float_nodes" else f"{k} {v}" for k, v in options.items()
+    ]
+    return f"{precision}, {', '.join(said)}"

@@ -1,0 +1,88 @@
+"""The accuracy gate: a candidate is as good as the float model, but for what the user allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edgepack.artifact import ModelFile
+from edgepack.prove.accuracy import Metric, agreement
+from edgepack.prove.engine import Tensors, answer_each
+
+#: Points of 100 that may be lost when nobody says otherwise: against labels, and against the float model's answers alone.
+MAX_DROP, MAX_DISAGREEMENT = 0.5, 1.0
+
+#: Gives each feed, with its labels where there are any; it is called again for each reading.
+Feeds = Callable[[], Iterator[tuple[Tensors, NDArray[Any] | None]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One candidate at the gate.
+
+    Attributes:
+        score, reference: the candidate's and the float model's.
+        drop: by how much it is worse, in the metric's unit.
+    """
+
+    score: float
+    reference: float
+    drop: float
+    holds: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """What is measured, on what, and how much worse it may be.
+
+    Attributes:
+        metric: None: agreement with the float model, which needs no labels.
+        max_drop: in the metric's unit.
+        origin, digest: of the samples: what kind of data they are, and the SHA-256 of their content.
+    """
+
+    metric: Metric | None
+    max_drop: float
+    feeds: Feeds
+    samples: int
+    origin: str
+    digest: str
+
+    @property
+    def name(self) -> str:
+        """Of what is measured."""
+        return "agreement" if self.metric is None else self.metric.name
+
+    @property
+    def unit(self) -> str:
+        """Of a drop: "points", or "" for the labels' own."""
+        return "points" if self.metric is None else self.metric.unit
+
+    def measured(self, model: ModelFile, float_model: ModelFile) -> Measured:
+        """The candidate `model` against the float model it was made from.
+
+        Raises:
+            StepError: onnxruntime cannot run one of them. DataError, UsageError: the labels or the metric do not fit the outputs.
+        """
+        if self.metric is None:
+            both = zip(self._answers(model), self._answers(float_model), strict=True)
+            score, reference = agreement(both), 100.0
+            drop = reference - score
+        else:
+            score, reference = self._score(model), self._score(float_model)
+            drop = self.metric.drop(reference, score)
+        # A NaN is no score: it never holds.
+        return Measured(
+            score=score, reference=reference, drop=drop, holds=bool(drop <= self.max_drop)
+        )
+
+    def _answers(self, model: ModelFile) -> Iterator[Tensors]:
+        return answer_each(model.path, (feed for feed, _ in self.feeds()))
+
+    def _score(self, model: ModelFile) -> float:
+        assert self.metric is not None
+        labels = (label for _, label in self.feeds() if label is not None)
+        return self.metric.score(zip(self._answers(model), labels, strict=True))

@@ -1,0 +1,139 @@
+"""Which of several models is quickest on this machine: interleaved runs of each, one thread."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from edgepack.artifact import ModelFile
+from edgepack.errors import StepError
+from edgepack.prove.engine import Tensors, session_options
+
+#: Rounds in which each model runs once, and the time after which no further round begins.
+_ROUNDS, _LONGEST_S = 200, 6.0
+_WARM_UPS, _FEWEST = 3, 7
+#: The matrix product that tells how quick integers are here: [_ROWS, _SIDE] · [_SIDE, _SIDE].
+_ROWS, _SIDE = 64, 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Milliseconds for one run, over `runs` runs: the median, and the quartiles about it."""
+
+    median_ms: float
+    low_ms: float
+    high_ms: float
+    runs: int
+
+
+def race(models: Mapping[str, ModelFile], feed: Tensors) -> dict[str, Timing]:
+    """Time of each model on one feed, onnxruntime's CPU provider, one thread, runs interleaved (A B C A B C …).
+
+    Raises:
+        StepError: onnxruntime cannot open or run one.
+    """
+    return _race({name: model.path for name, model in models.items()}, feed, longest_s=_LONGEST_S)
+
+
+def _race(
+    models: Mapping[str, Path | bytes], feed: Tensors, *, longest_s: float
+) -> dict[str, Timing]:
+    sessions = {name: _open(model) for name, model in models.items()}
+    taken: dict[str, list[float]] = {name: [] for name in models}
+    names: dict[str, list[str]] = {
+        name: [o.name for o in session.get_outputs()] for name, session in sessions.items()
+    }
+    inputs = dict(feed)
+    for name, session in sessions.items():
+        for _ in range(_WARM_UPS):
+            session.run(names[name], inputs)
+    start = time.perf_counter()
+    for done in range(_ROUNDS):
+        if done >= _FEWEST and time.perf_counter() - start > longest_s:
+            break
+        for name, session in sessions.items():
+            begun = time.perf_counter()
+            session.run(names[name], inputs)
+            taken[name].append((time.perf_counter() - begun) * 1e3)
+    return {name: timing(times) for name, times in taken.items()}
+
+
+def integers_are_quick() -> bool:
+    """Whether this machine's CPU multiplies matrices quicker in int8 than in float32.
+
+    One without integer dot products (x86 before VNNI) does not, whatever the model: its timings say nothing of a device that has
+    them, as ARM CPUs do since 2018 (Armv8.4's SDOT).
+    """
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(_SIDE, _SIDE)).astype(np.float32)
+    times = _race(
+        {"int8": _product(weight, quantized=True), "float32": _product(weight, quantized=False)},
+        {"x": rng.normal(size=(_ROWS, _SIDE)).astype(np.float32)},
+        longest_s=0.5,
+    )
+    return times["int8"].median_ms < times["float32"].median_ms
+
+
+def _product(weight: NDArray[np.float32], *, quantized: bool) -> bytes:
+    """x · weight, both sides in int8 or in float32."""
+    scale = np.float32(np.abs(weight).max() / 127)
+    integers = np.round(weight / scale).astype(np.int8)
+    tensors: dict[str, Any] = {
+        "scale": scale,
+        "zero": np.int8(0),
+        "unit": np.float32(4 / 127),
+    }
+    tensors |= {"w8": integers} if quantized else {"w": weight}
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+    if quantized:
+        nodes = [
+            helper.make_node("QuantizeLinear", ["x", "unit", "zero"], ["x8"]),
+            helper.make_node("DequantizeLinear", ["x8", "unit", "zero"], ["xd"]),
+            helper.make_node("DequantizeLinear", ["w8", "scale", "zero"], ["wd"]),
+            helper.make_node("MatMul", ["xd", "wd"], ["yf"]),
+            helper.make_node("QuantizeLinear", ["yf", "unit", "zero"], ["y8"]),
+            helper.make_node("DequantizeLinear", ["y8", "unit", "zero"], ["y"]),
+        ]
+    shape = [_ROWS, _SIDE]
+    graph = helper.make_graph(
+        nodes,
+        "product",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
+        [numpy_helper.from_array(np.asarray(t), name) for name, t in tensors.items()],
+    )
+    opsets = [helper.make_opsetid("", 17)]
+    proto = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    return bytes(proto.SerializeToString())
+
+
+def timing(times_ms: Sequence[float]) -> Timing:
+    """Median and quartiles."""
+    low, median, high = statistics.quantiles(times_ms, n=4, method="inclusive")
+    return Timing(median_ms=median, low_ms=low, high_ms=high, runs=len(times_ms))
+
+
+def _open(model: Path | bytes) -> Any:
+    import onnxruntime as ort
+
+    options = session_options()
+    # As it runs on a device: the fastest kernels, not the ones with a fixed order of sums.
+    options.use_deterministic_compute = False
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    source = model if isinstance(model, bytes) else str(model)
+    try:
+        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        name = "a matrix product" if isinstance(model, bytes) else model.name
+        raise StepError(
+            f"onnxruntime {ort.__version__} cannot open {name}: {error}",
+            "the graph is not legal for this runtime; the message names the node",
+        ) from error

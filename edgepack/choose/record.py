@@ -1,0 +1,48 @@
+"""A choice for the manifest: without timings, so that the same input gives the same bytes."""
+
+from __future__ import annotations
+
+import math
+
+from edgepack.bundle.manifest import Attempt, ChosenPrecision, GateRecord
+from edgepack.choose.candidate import Candidate
+from edgepack.choose.choice import Choice
+from edgepack.choose.gate import Gate
+
+
+def record(choice: Choice, gate: Gate | None) -> ChosenPrecision:
+    """What was asked for, chosen and tried."""
+    plan = choice.chosen.plan
+    return ChosenPrecision(
+        requested=plan.requested,
+        chosen=plan.precision,
+        because=choice.because,
+        gate=None
+        if gate is None
+        else GateRecord(
+            metric=gate.name,
+            unit=gate.unit,
+            max_drop=gate.max_drop,
+            samples=gate.samples,
+            data=gate.origin,
+            sha256=gate.digest,
+        ),
+        tried=tuple(_attempt(c) for c in choice.trail),
+    )
+
+
+def _attempt(candidate: Candidate) -> Attempt:
+    measured = candidate.measured
+    return Attempt(
+        precision=candidate.plan.precision,
+        options={k: list(v) if isinstance(v, tuple) else v for k, v in candidate.options.items()},
+        size=candidate.model.size_bytes if candidate.stages else 0,
+        score=_number(measured.score) if measured else None,
+        drop=_number(measured.drop) if measured else None,
+        holds=candidate.holds,
+        failure=candidate.failure,
+    )
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None

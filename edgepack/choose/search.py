@@ -1,0 +1,104 @@
+"""When a recipe loses too much: other ways to choose ranges, then the layers that hurt most kept in float.
+
+Nothing is accepted unmeasured: each attempt is built, proved and held against the gate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgepack.choose.candidate import Candidate
+
+#: Attempts in one search, at most: a model for which so many fail wants another precision.
+MOST_ATTEMPTS = 40
+
+#: Builds and measures the recipe with these options in it.
+Attempt = Callable[[Mapping[str, Any]], Candidate]
+#: Names of a quantized candidate's nodes, those that add the most error first.
+Rank = Callable[[Candidate], Sequence[str]]
+
+
+@dataclass(kw_only=True)
+class Search:
+    """One search for a target.
+
+    Attributes:
+        cost: of leaving a node in float, in multiply-accumulates.
+        trail: every attempt, in order.
+    """
+
+    attempt: Attempt
+    rank: Rank
+    cost: Mapping[str, int]
+    trail: list[Candidate] = field(default_factory=list)
+
+    def run(self, first: Candidate, variants: Sequence[Mapping[str, Any]]) -> Candidate:
+        """The first candidate that holds, with the least float work found; else the best of all.
+
+        Args:
+            first: the recipe as the profile has it, which does not hold.
+            variants: options in place of the recipe's, each tried alone.
+        """
+        self.trail.append(first)
+        for options in variants:
+            if self._try(options).holds:
+                return self.trail[-1]
+        best = self._best()
+        if not best.stages:
+            return best
+        return self._with_float_nodes(best)
+
+    def _with_float_nodes(self, start: Candidate) -> Candidate:
+        names = list(self.rank(start))
+        kept = self._fewest(start, names)
+        if kept is None:
+            return self._best()
+        return self._pruned(kept)
+
+    def _fewest(self, start: Candidate, names: Sequence[str]) -> Candidate | None:
+        """The candidate with the shortest head of `names` in float that holds: doubled until one does, then halved back."""
+        low, high, found = 0, 1, None
+        while found is None and low < len(names) and not self._exhausted():
+            high = min(high, len(names))
+            candidate = self._keep(start, names[:high])
+            if candidate.holds:
+                found = candidate
+            else:
+                low, high = high, high * 2
+        while found is not None and high - low > 1 and not self._exhausted():
+            middle = (low + high) // 2
+            candidate = self._keep(start, names[:middle])
+            if candidate.holds:
+                found, high = candidate, middle
+            else:
+                low = middle
+        return found
+
+    def _pruned(self, found: Candidate) -> Candidate:
+        """`found`, less each node in float that it can do without, the costliest tried first."""
+        for name in sorted(found.kept_float, key=lambda n: -self.cost.get(n, 0)):
+            if self._exhausted() or len(found.kept_float) == 1:
+                break
+            fewer = [n for n in found.kept_float if n != name]
+            candidate = self._keep(found, fewer)
+            if candidate.holds:
+                found = candidate
+        return found
+
+    def _keep(self, start: Candidate, names: Sequence[str]) -> Candidate:
+        return self._try({**start.options, "float_nodes": tuple(sorted(names))})
+
+    def _try(self, options: Mapping[str, Any]) -> Candidate:
+        self.trail.append(self.attempt(options))
+        return self.trail[-1]
+
+    def _best(self) -> Candidate:
+        measured = [c for c in self.trail if c.measured is not None]
+        if not measured:
+            return self.trail[0]
+        return min(measured, key=lambda c: c.measured.drop if c.measured else float("inf"))
+
+    def _exhausted(self) -> bool:
+        return len(self.trail) >= MOST_ATTEMPTS

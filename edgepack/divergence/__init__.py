@@ -1,0 +1,1 @@
+"""Where two models part: their layers side by side on the same inputs."""

@@ -1,0 +1,61 @@
+"""Timing side by side. How long anything takes is not asserted, only who is slower where that is beyond doubt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import helper
+
+from edgepack.artifact import ModelFile
+from edgepack.choose.choice import is_quicker
+from edgepack.choose.race import Timing, race, timing
+from edgepack.errors import StepError
+from tests.models import FLOAT, model, tensors, value, wrap
+
+
+def products(folder: Path, name: str, count: int) -> ModelFile:
+    """`count` matrix products, one after the other."""
+    nodes = [helper.make_node("MatMul", [f"x{i}", "w"], [f"x{i + 1}"]) for i in range(count)]
+    proto = model(
+        nodes,
+        [value("x0", FLOAT, [64, 256])],
+        [value(f"x{count}", FLOAT, [64, 256])],
+        tensors({"w": np.eye(256, dtype=np.float32)}),
+    )
+    return wrap(proto, folder, name)
+
+
+def test_the_model_with_fifty_times_the_work_is_slower(tmp_path: Path) -> None:
+    models = {"short": products(tmp_path, "short", 1), "long": products(tmp_path, "long", 50)}
+    times = race(models, {"x0": np.ones((64, 256), np.float32)})
+    assert times["short"].median_ms < times["long"].median_ms
+    assert times["short"].runs == times["long"].runs >= 7
+
+
+def test_a_timing_is_median_and_quartiles() -> None:
+    assert timing([5.0, 1.0, 2.0, 3.0, 4.0]) == Timing(median_ms=3, low_ms=2, high_ms=4, runs=5)
+
+
+def test_a_model_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
+    broken = products(tmp_path, "broken", 1)
+    broken.path.write_bytes(b"no model")
+    with pytest.raises(StepError, match=r"broken\.onnx"):
+        race({"a": broken}, {"x0": np.ones((64, 256), np.float32)})
+
+
+@pytest.mark.parametrize(
+    ("other", "best", "quicker"),
+    [
+        ((1.0, 0.9, 1.1), (2.0, 1.9, 2.1), True),
+        ((1.9, 1.8, 2.0), (2.0, 1.9, 2.1), False),  # their quartiles overlap
+        ((1.9, 1.88, 1.92), (2.0, 1.98, 2.1), False),  # a difference of 5 %
+        ((0.01, 0.01, 0.01), (0.1, 0.1, 0.1), False),  # both take no time at all
+    ],
+)
+def test_only_what_is_beyond_doubt_counts_as_quicker(
+    other: tuple[float, ...], best: tuple[float, ...], quicker: bool
+) -> None:
+    one, two = (Timing(median_ms=t[0], low_ms=t[1], high_ms=t[2], runs=9) for t in (other, best))
+    assert is_quicker(one, two) is quicker
