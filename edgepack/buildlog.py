@@ -17,6 +17,7 @@ def build_log(
     source: SourceModel,
     origin: str,
     converter: Sequence[str],
+    warnings: Sequence[str],
     stages: Sequence[Stage],
 ) -> str:
     """The log of one target's build."""
@@ -28,6 +29,7 @@ def build_log(
         f"precision: {precision.chosen} (asked for {precision.requested}): {precision.because}",
         *_measured(precision),
         *(f"converter: {line}" for line in converter),
+        *(f"legality: {line}" for line in warnings),
     ]
     for stage in stages:
         record = stage.record

@@ -209,7 +209,16 @@ def build(
                 golden=golden,
                 stages=[s.record for s in stages],
                 precision=chosen,
-                log=build_log(release, profile.name, chosen, origin, golden.origin, said, stages),
+                log=build_log(
+                    release,
+                    profile.name,
+                    chosen,
+                    origin,
+                    golden.origin,
+                    said,
+                    choice.chosen.warnings,
+                    stages,
+                ),
             )
             say("self-test")
             _require_self_test(bundle, manifest)

@@ -23,6 +23,7 @@ class Candidate:
         stages: empty where it could not be built.
         measured: None where nothing was lost that could be measured (fp32), no data were there, or it was not built.
         error: why it could not be built.
+        warnings: what the device's rules have against the graph without forbidding it.
     """
 
     plan: Plan
@@ -30,6 +31,7 @@ class Candidate:
     stages: Sequence[Stage]
     measured: Measured | None
     error: EdgepackError | None = None
+    warnings: Sequence[str] = ()
 
     @property
     def holds(self) -> bool:
@@ -49,8 +51,7 @@ class Candidate:
     @property
     def graph(self) -> ModelFile:
         """The last stage's ONNX graph, before another form is made of it."""
-        models = [s.result.model for s in self.stages]
-        return next(m for m in reversed(models) if m.format is Format.ONNX)
+        return last_graph(self.stages)
 
     @property
     def float_graph(self) -> ModelFile:
@@ -61,6 +62,12 @@ class Candidate:
     def kept_float(self) -> tuple[str, ...]:
         """Nodes that the search left in float."""
         return tuple(self.options.get("float_nodes", ()))
+
+
+def last_graph(stages: Sequence[Stage]) -> ModelFile:
+    """The last ONNX graph among the stages' models."""
+    models = [s.result.model for s in stages]
+    return next(m for m in reversed(models) if m.format is Format.ONNX)
 
 
 def float_stage(plan: Plan, stages: Sequence[Stage]) -> Stage:

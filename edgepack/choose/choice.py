@@ -10,7 +10,7 @@ from edgepack.choose.candidate import Candidate, float_stage, with_options
 from edgepack.choose.gate import Gate
 from edgepack.choose.race import Timing
 from edgepack.choose.search import Search
-from edgepack.errors import AccuracyError, EdgepackError, ParityError, StepError
+from edgepack.errors import AccuracyError, EdgepackError, LegalityError, ParityError, StepError
 from edgepack.passes.plan import Plan
 from edgepack.stages import Stage
 
@@ -20,7 +20,8 @@ _QUICKER = 0.9
 #: Milliseconds below which handing a model its input costs as much as running it: no reason to leave the profile's preference.
 _QUICK_ENOUGH_MS = 0.2
 
-Run = Callable[[Plan], Sequence[Stage]]
+#: Builds a plan's stages; gives what the device's rules warn of besides.
+Run = Callable[[Plan], tuple[Sequence[Stage], Sequence[str]]]
 Rank = Callable[[Candidate], Sequence[str]]
 #: Times several models side by side, on an engine of the target's kind.
 Race = Callable[[Mapping[str, Candidate]], Mapping[str, Timing]]
@@ -64,7 +65,7 @@ class Chooser:
         """The best of `plans`, which are in the profile's order of preference.
 
         Raises:
-            AccuracyError: none is as good as it has to be. ParityError, StepError: none can be built.
+            AccuracyError: none is as good as it has to be. LegalityError, ParityError, StepError: none can be built.
         """
         only = len(plans) == 1
         held: list[Candidate] = []
@@ -105,14 +106,16 @@ class Chooser:
         self.say(_described(plan.precision, options))
         plan = with_options(plan, options)
         try:
-            stages = self.run(plan)
-        except (ParityError, StepError) as error:
+            stages, warnings = self.run(plan)
+        except (LegalityError, ParityError, StepError) as error:
             return Candidate(plan=plan, options=options, stages=(), measured=None, error=error)
         measured = None
         if self.gate is not None and plan.precision != "fp32":
             float_model = float_stage(plan, stages).result.model
             measured = self.gate.measured(stages[-1].result.model, float_model)
-        return Candidate(plan=plan, options=options, stages=stages, measured=measured)
+        return Candidate(
+            plan=plan, options=options, stages=stages, measured=measured, warnings=warnings
+        )
 
     def _pick(
         self, held: Sequence[Candidate], timings: Mapping[str, Timing], *, only: bool

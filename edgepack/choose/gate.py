@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
@@ -50,6 +50,7 @@ class Gate:
     samples: int
     origin: str
     digest: str
+    _known: dict[tuple[str, str], Measured] = field(default_factory=dict, compare=False)
 
     @property
     def name(self) -> str:
@@ -62,11 +63,17 @@ class Gate:
         return "points" if self.metric is None else self.metric.unit
 
     def measured(self, model: ModelFile, float_model: ModelFile) -> Measured:
-        """The candidate `model` against the float model it was made from.
+        """The candidate `model` against the float model it was made from; the same two are measured once.
 
         Raises:
             StepError: onnxruntime cannot run one of them. DataError, UsageError: the labels or the metric do not fit the outputs.
         """
+        key = (model.sha256, float_model.sha256)
+        if key not in self._known:
+            self._known[key] = self._measured(model, float_model)
+        return self._known[key]
+
+    def _measured(self, model: ModelFile, float_model: ModelFile) -> Measured:
         if self.metric is None:
             both = zip(self._answers(model), self._answers(float_model), strict=True)
             score, reference = agreement(both), 100.0

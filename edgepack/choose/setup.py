@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from edgepack.artifact import ModelFile, TensorSpec
 from edgepack.calibrate.calibrator import Calibrator
-from edgepack.choose.candidate import Candidate
+from edgepack.choose.candidate import Candidate, last_graph
 from edgepack.choose.choice import Chooser, Prefer
 from edgepack.choose.gate import MAX_DISAGREEMENT, MAX_DROP, Gate
 from edgepack.choose.layers import most_harmful
 from edgepack.choose.race import Timing, integers_are_quick, race
 from edgepack.legality.graph import GraphView
 from edgepack.legality.macs import node_macs
+from edgepack.legality.require import require_legal
 from edgepack.passes.plan import Plan
 from edgepack.prove.accuracy import metric
 from edgepack.prove.engine import Tensors
@@ -111,8 +112,10 @@ def make_chooser(
         trying = text
         say(text)
 
-    def run(plan: Plan) -> Sequence[Stage]:
-        return runner.run(plan, converted, lambda step: say(f"{trying} › {step}"))
+    def run(plan: Plan) -> tuple[Sequence[Stage], Sequence[str]]:
+        stages = runner.run(plan, converted, lambda step: say(f"{trying} › {step}"))
+        warnings = require_legal(last_graph(stages), plan.profile, plan.precision)
+        return stages, [str(w) for w in warnings]
 
     def rank(candidate: Candidate) -> Sequence[str]:
         say(f"{candidate.plan.precision}: which layers hurt")

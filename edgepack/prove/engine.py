@@ -55,6 +55,10 @@ def open_session(
     if save_to is not None:
         options.graph_optimization_level = level.ORT_ENABLE_BASIC
         options.optimized_model_filepath = str(save_to)
+        # For models that come quantized: it would give float biases int32 DequantizeLinears, which TensorRT refuses (onnxruntime#22889).
+        options.add_session_config_entry(
+            "optimization.disable_specified_optimizers", "WeightBiasQuantization;BiasQuantization"
+        )
         # Nothing will be run: no copies in the layout of this machine's kernels.
         options.add_session_config_entry("session.disable_prepacking", "1")
     if save_to is not None and weights_apart:
