@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT
 from tests.bundle_samples import seal
+from tests.conftest import ROOT
 
 LOADER = ROOT / "runtime" / "python" / "edgepack_loader.py"
 FAKE_ORIN = Path(__file__).parent / "fake_orin"

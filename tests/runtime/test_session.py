@@ -12,8 +12,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from tests.runtime.conftest import Copy, edit, feeds_of, manifest_of, replace, with_providers
 from tests.bundle_samples import DTYPES
+from tests.runtime.conftest import Copy, edit, feeds_of, manifest_of, replace, with_providers
 
 CPU = "CPUExecutionProvider"
 SAMPLES = ["conv-onnx", "conv-ort", "multi-onnx", "multi-ort"]

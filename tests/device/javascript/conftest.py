@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.conftest import CACHE, ROOT, need
 from tests.bundle_samples import seal
+from tests.conftest import CACHE, ROOT, need
 
 HERE = Path(__file__).parent
 LOADER = ROOT / "runtime" / "javascript"

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.device.kotlin.jvm import Jvm, LoaderError
 from tests.bundle_samples import seal
+from tests.device.kotlin.jvm import Jvm, LoaderError
 
 
 class Bundle:

@@ -17,9 +17,9 @@ from onnxruntime.tools.convert_onnx_models_to_ort import (
     convert_onnx_models_to_ort,
 )
 
+from tests.bundle_samples import conv_model
 from tests.device.kotlin.bundles import Bundle, Copy, image, refused, set_at, seven
 from tests.device.kotlin.jvm import Jvm, tensors
-from tests.bundle_samples import conv_model
 
 SAMPLES = ("conv-onnx", "conv-ort", "multi-onnx", "multi-ort")
 

@@ -14,6 +14,7 @@ import onnxruntime
 import pytest
 from onnx import helper
 
+from tests.bundle_samples import seal
 from tests.device.swift import linux
 from tests.device.swift.linux import (
     SWIFT,
@@ -25,7 +26,6 @@ from tests.device.swift.linux import (
     swift_run,
     swift_self_test,
 )
-from tests.bundle_samples import seal
 
 COREML, CPU = "CoreMLExecutionProvider", "CPUExecutionProvider"
 IMAGE = np.linspace(0, 1, 64, dtype=np.float32).reshape(1, 8, 8, 1)
