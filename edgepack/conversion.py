@@ -90,19 +90,20 @@ def convert(
             whole.mkdir()
             shaped.mkdir()
             converted, _ = source.convert(whole / final.name)
-            progress.stage(_LANE, "compare")
-            context = StepContext(folder=shaped, name=final.stem, calibrator=None)
-            result = step.run(converted, context).model
-            if opset is not None:
-                moved_to = folder / "opset"
-                moved_to.mkdir()
-                again = StepContext(folder=moved_to, name=final.stem, calibrator=None)
-                result = Opset(minimum=opset, maximum=opset).run(result, again).model
             wanted = source.answer(feeds)
-            parity = compare(wanted, answers(result.path, feeds), tolerance, source.rounding)
-            framework = source.framework
+            framework, rounding = source.framework, source.rounding
         finally:
+            # The framework's memory goes before onnxruntime takes its own.
             source.close()
+        progress.stage(_LANE, "compare")
+        context = StepContext(folder=shaped, name=final.stem, calibrator=None)
+        result = step.run(converted, context).model
+        if opset is not None:
+            moved_to = folder / "opset"
+            moved_to.mkdir()
+            again = StepContext(folder=moved_to, name=final.stem, calibrator=None)
+            result = Opset(minimum=opset, maximum=opset).run(result, again).model
+        parity = compare(wanted, answers(result.path, feeds), tolerance, rounding)
         require(parity, stage=_LANE, where=path.name, precision="fp32")
         moved = result.moved_to(final)
         refuse_existing(moved.beside, overwrite=overwrite)
