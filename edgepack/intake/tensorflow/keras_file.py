@@ -78,11 +78,23 @@ def _traced(model: Any, functional: Any, shapes: Mapping[str, Sequence[Dim]]) ->
     return FunctionGraph(
         call,
         inputs,
-        functional.output_names,
+        _output_names(functional),
         framework=f"keras {keras.__version__}, tensorflow {tf.__version__}",
         layers=_layer_names(model),
         keep=model,
     )
+
+
+def _output_names(functional: Any) -> list[str]:
+    """The keys of a dictionary of outputs, else the layers' names, in the order in which outputs come."""
+    import keras
+
+    structure = getattr(functional, "_outputs_struct", None)
+    if isinstance(structure, dict):
+        places = keras.tree.pack_sequence_as(structure, list(range(len(functional.outputs))))
+        if all(isinstance(place, int) for place in places.values()):
+            return sorted(places, key=places.__getitem__)
+    return list(functional.output_names)
 
 
 def _layer_names(model: Any) -> list[str]:
