@@ -15,7 +15,7 @@ struct Request: Decodable {
 }
 
 func failure(_ error: any Error) -> [String: Any] {
-    let kind = (error as? EdgepackError)?.kind.rawValue ?? "runtime-failed"
+    let kind = (error as? EdgepackError)?.kind ?? "runtime-failed"
     return ["error": ["kind": kind, "message": error.localizedDescription]]
 }
 
@@ -31,10 +31,10 @@ func answer(_ session: EdgepackSession, _ call: [Stored], _ atOnce: Int, _ folde
     try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
     return try outputs.enumerated().map { k, output in
         let path = folder.appendingPathComponent("\(k).bin")
-        try Data(output.value.data).write(to: path)
+        try output.value.data.write(to: path)
         return [
             "name": output.key, "dtype": output.value.dtype.rawValue, "shape": output.value.shape, "path": path.path,
-            "floats": output.value.floats.map { "\($0)" },
+            "floats": output.value.floats.map { $0.isNaN ? "nan" : "\($0)" },
         ]
     }
 }
