@@ -8,6 +8,7 @@ from typing import Any
 
 import pydantic
 
+from edgepack.passes.cache_key import CacheKey
 from edgepack.passes.float16 import Float16
 from edgepack.passes.int8 import Int8
 from edgepack.passes.opset import Opset
@@ -17,7 +18,7 @@ from edgepack.passes.simplify import Simplify
 from edgepack.passes.step import Step
 
 STEPS: dict[str, type[Step]] = {
-    step.name: step for step in (Opset, Shapes, Simplify, Float16, Int8, OrtFormat)
+    step.name: step for step in (Opset, Shapes, Simplify, Float16, Int8, CacheKey, OrtFormat)
 }
 
 

@@ -22,12 +22,12 @@ do {
             ]
         },
         "report": [
-            "provider": report.provider, "proven": report.proven, "nodes": report.nodes ?? NSNull(),
+            "provider": report.provider, "nodes": report.nodes,
             "passed_over": report.passedOver, "runtime_version": report.runtimeVersion,
             "model_sha256": report.modelSHA256, "precision": report.precision,
         ],
     ])
 } catch {
-    let kind = (error as? EdgepackError)?.kind.rawValue ?? "runtime-failed"
+    let kind = (error as? EdgepackError)?.kind ?? "runtime-failed"
     try finish(2, ["error": ["kind": kind, "message": error.localizedDescription]])
 }

@@ -12,6 +12,7 @@ from onnx import TensorProto, numpy_helper
 import edgepack
 from edgepack import onnxfile
 from edgepack.errors import ShapeError
+from edgepack.prove.engine import open_session
 from edgepack.targets import list_targets
 from tests.models import conv_model, free_size_model, images, write
 from tests.targets.conftest import Profile
@@ -119,6 +120,17 @@ def test_phones_and_wasm_get_one_ort_file(
         return
     assert model.suffix == ".ort"
     assert model.read_bytes()[4:8] == b"ORTM"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_coreml_finds_the_key_under_which_it_keeps_what_it_compiled(
+    built: dict[tuple[str, str], Path], precision: str
+) -> None:
+    bundle = built["ios", precision]
+    manifest = edgepack.load_manifest(bundle)
+    steps = {s.step: s for s in manifest.build.steps}
+    metadata = open_session(bundle / manifest.model.path).get_modelmeta().custom_metadata_map
+    assert metadata["COREML_CACHE_KEY"] == steps["cache_key"].facts["key"]
 
 
 def test_nnapi_gets_unsigned_activations_and_others_signed(

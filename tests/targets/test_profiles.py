@@ -66,6 +66,17 @@ def test_a_shipped_profile_allows_no_less_on_the_device_than_it_promises(name: s
         assert spec.device.atol + spec.device.range < 1.0
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_that_coreml_may_compile_and_keep_carries_its_own_key(name: str) -> None:
+    shipped = load_target(name)
+    keeps = any("ModelCacheDirectory" in p.options for p in shipped.runtime.providers)
+    for precision, spec in shipped.precisions.items():
+        names = [s.name for s in spec.steps]
+        keys = [s.options["metadata"] for s in spec.steps if s.name == "cache_key"]
+        assert keys == ["COREML_CACHE_KEY"] * keeps, precision
+        assert not keeps or names.index("cache_key") == len(names) - 2, "before ORT format alone"
+
+
 # Unknown names
 
 

@@ -57,17 +57,20 @@ def swift_calls(
     *,
     providers: Sequence[str] | None = None,
     threads: int | None = None,
+    images: Sequence[np.ndarray] = (),
     at_once: int = 1,
+    sessions: int = 0,
     programs: Path | None = None,
     home: Path | None = None,
 ) -> dict[str, Any]:
-    """One session, any number of calls, each made from `at_once` threads.
+    """One session, any number of calls, each made from `at_once` threads and then as many tasks, and images made inputs.
 
-    A value of a call is an array, or (dtype, shape, bytes) where they shall not agree.
+    A value of a call is an array, or (dtype, shape, bytes) where they shall not agree; an image is uint8 [H, W, 4].
+    Before that, `sessions` are opened, run and closed; `resident` is the memory in KiB after each.
 
     Returns:
-        `{"provider", "passed_over", "answers"}`, or `{"error": {"kind", "message"}}`; an answer is arrays by output
-        name, or such an error.
+        `{"provider", "passed_over", "resident", "answers", "images"}`, or `{"error": {"kind", "message"}}`; an answer is
+        arrays by output name, or such an error.
     """
     with tempfile.TemporaryDirectory() as scratch:
         request = {
@@ -81,15 +84,19 @@ def swift_calls(
                 ]
                 for k, call in enumerate(calls)
             ],
+            "images": [_store_image(x, Path(scratch) / f"image-{k}") for k, x in enumerate(images)],
             "at_once": at_once,
+            "sessions": sessions,
             "output": inside(Path(scratch)),
         }
         done = chroot([inside((programs or build(bundle)) / "driver")], json.dumps(request), home)
         assert done.returncode == 0, done.stderr
         answer: dict[str, Any] = json.loads(done.stdout)
-        for k, one in enumerate(answer.get("answers", [])):
-            if "outputs" in one:
-                answer["answers"][k] = {y["name"]: _load(y) for y in one["outputs"]}
+        for key in ("answers", "images"):
+            answer[key] = [
+                {y["name"]: _load(y) for y in one["outputs"]} if "outputs" in one else one
+                for one in answer.get(key, [])
+            ]
         return answer
 
 
@@ -243,6 +250,11 @@ def _store(name: str, x: Any, path: Path) -> dict[str, Any]:
     dtype, shape, data = x if isinstance(x, tuple) else (x.dtype.name, x.shape, x.tobytes())
     path.write_bytes(data)
     return {"name": name, "dtype": dtype, "shape": list(shape), "path": inside(path)}
+
+
+def _store_image(x: np.ndarray, path: Path) -> dict[str, Any]:
+    path.write_bytes(x.tobytes())
+    return {"path": inside(path), "width": x.shape[1], "height": x.shape[0]}
 
 
 def _load(y: dict[str, Any]) -> np.ndarray:

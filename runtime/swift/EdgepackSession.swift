@@ -1,0 +1,200 @@
+import Foundation
+#if canImport(COnnxRuntime)  // the Swift package; in an app's own target the bridging header brings the C API
+import COnnxRuntime
+#endif
+
+/// What really opened.
+public struct SessionReport: Sendable {
+  public var provider = "", runtimeVersion, modelSHA256, precision: String
+  /// Nodes by provider; ONNX Runtime 1.29 tells for .onnx, not for .ort models: then empty.
+  public var nodes: [String: Int] = [:]
+  /// Reasons by provider.
+  public var passedOver: [String: String] = [:]
+}
+
+/// One output of a golden case against one expectation.
+public struct Comparison: Sendable { public let golden, output, from: String, maxAbs, atol, rtol: Double, passed: Bool }
+
+public struct SelfTest: Sendable {
+  public let cases: [Comparison], report: SessionReport
+  public var passed: Bool { !cases.isEmpty && cases.allSatisfy(\.passed) }
+}
+
+extension EdgepackBundle {
+  /// The model, opened with the first provider that can be had and takes part in it.
+  /// `providers`: some of the manifest's, in the order to try them; `threads`: for one run, 0: ONNX Runtime's choice.
+  public func session(providers: [String]? = nil, threads: Int? = nil) throws -> EdgepackSession {
+    try EdgepackSession(self, providers, threads)
+  }
+}
+
+/// An open model. Any number of threads may call `run` at once; it closes with its last reference.
+public final class EdgepackSession: @unchecked Sendable {  // nothing changes after init, and OrtApi::Run is thread-safe
+  public private(set) var report: SessionReport
+  private let bundle: EdgepackBundle, model: NSData, inputNames, outputNames: CStrings, api: UnsafePointer<OrtApi>
+  private var env, memory, session: OpaquePointer?
+  private var ort: OrtApi { api.pointee }
+
+  fileprivate init(_ bundle: EdgepackBundle, _ providers: [String]?, _ threads: Int?) throws {
+    let manifest = bundle.manifest, minimum = manifest.runtime.min_version
+    let base = OrtGetApiBase().pointee, version = String(cString: base.GetVersionString()!)
+    guard version.compare(minimum, options: .numeric) != .orderedAscending, let api = base.GetApi(UInt32(ORT_API_VERSION))
+    else { throw EdgepackError("runtime-too-old", "\(version); the bundle needs \(minimum), the app 1.\(ORT_API_VERSION)") }
+    let file = manifest.files.first { $0.path == manifest.model.path }!
+    report = SessionReport(runtimeVersion: version, modelSHA256: file.sha256, precision: manifest.model.precision)
+    (self.bundle, self.api, model) = (bundle, api, bundle.model as NSData)
+    (inputNames, outputNames) = (CStrings(bundle.inputs.map(\.name)), CStrings(bundle.outputs.map(\.name)))
+    setenv("ORT_DISABLE_TELEMETRY", "1", 1)  // before there is an environment; the call is for one that is there already
+    try check(ort.CreateEnv(ORT_LOGGING_LEVEL_WARNING, "edgepack", &env))
+    try check(ort.DisableTelemetryEvents(env))
+    try check(ort.CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &memory))
+    for name in providers ?? manifest.runtime.providers.map(\.name) {
+      do { try open(name, threads) } catch { report.passedOver[name] = error.localizedDescription }
+      if session != nil { return }
+    }
+    throw EdgepackError("provider-unavailable", "no provider opens \(file.path): \(report.passedOver)")
+  }
+
+  deinit {
+    ort.ReleaseSession(session)
+    ort.ReleaseMemoryInfo(memory)
+    ort.ReleaseEnv(env)
+  }
+
+  /// Outputs by name.
+  public func run(_ inputs: [String: Tensor]) throws -> [String: Tensor] {
+    let tensors = try inOrder(inputs), bytes = tensors.map { $0.data as NSData }  // whose addresses hold
+    var values = [OpaquePointer?](repeating: nil, count: tensors.count)
+    var answers = [OpaquePointer?](repeating: nil, count: bundle.outputs.count)
+    defer { withExtendedLifetime(bytes) { for value in values + answers { ort.ReleaseValue(value) } } }
+    for (k, x) in tensors.enumerated() {
+      try check(ort.CreateTensorWithDataAsOrtValue(
+        memory, UnsafeMutableRawPointer(mutating: bytes[k].bytes), bytes[k].length, x.shape.map(Int64.init), x.shape.count,
+        ONNXTensorElementDataType(x.dtype.code), &values[k]))
+    }
+    try check(ort.Run(
+      session, nil, inputNames.pointers, values, values.count, outputNames.pointers, answers.count, &answers))
+    return Dictionary(try zip(bundle.outputs, answers).map { ($0.name, try copy($0, $1)) }) { $1 }
+  }
+
+  /// The same, without holding the caller's thread.
+  public func run(_ inputs: [String: Tensor]) async throws -> [String: Tensor] {
+    try await withCheckedThrowingContinuation { done in
+      DispatchQueue.global().async { done.resume(with: Result { try self.run(inputs) }) }
+    }
+  }
+
+  /// Runs the golden cases; a miss is reported, not thrown.
+  public func selfTest() throws -> SelfTest {
+    func read(_ x: TensorSpec) throws -> Tensor {
+      let file = bundle.manifest.files.first { $0.path == x.path }!, shape = x.shape.map { $0.fixed ?? -1 }
+      return Tensor(dtype: x.dtype, shape: shape, data: try file.read(in: bundle.folder))
+    }
+    let cases = try bundle.manifest.golden.flatMap { golden in
+      let answers = try run(Dictionary(golden.inputs.map { ($0.name, try read($0)) }) { $1 })
+      return try golden.expect.map { x in
+        let atol = x.atol ?? 0, rtol = x.rtol ?? 0, (maxAbs, passed) = try read(x).compare(answers[x.name], atol, rtol)
+        return Comparison(
+          golden: golden.name, output: x.name, from: x.from ?? "", maxAbs: maxAbs, atol: atol, rtol: rtol, passed: passed)
+      }
+    }
+    return SelfTest(cases: cases, report: report)
+  }
+
+  private func open(_ name: String, _ threads: Int?) throws {
+    let settings = bundle.manifest.runtime.session
+    guard let provider = bundle.manifest.runtime.providers.first(where: { $0.name == name }) else {
+      throw EdgepackError("provider-unavailable", "manifest.json does not list it")
+    }
+    var options, opened: OpaquePointer?
+    try check(ort.CreateSessionOptions(&options))
+    defer { ort.ReleaseSessionOptions(options) }
+    let levels = [Manifest.Level.disabled: ORT_DISABLE_ALL, .basic: ORT_ENABLE_BASIC, .extended: ORT_ENABLE_EXTENDED]
+    try check(ort.SetSessionGraphOptimizationLevel(options, levels[settings.graph_optimization_level] ?? ORT_ENABLE_ALL))
+    try check(ort.SetIntraOpNumThreads(options, Int32(clamping: threads ?? settings.intra_op_num_threads)))
+    // No copy of an .ort model, whose bytes live as long as the session; and note which provider takes which node.
+    let config = ["session.use_ort_model_bytes_directly": "1", "session.record_ep_graph_assignment_info": "1"]
+    for (key, value) in config.merging(settings.config, uniquingKeysWith: { $1 }) {
+      try check(ort.AddSessionConfigEntry(options, key, value))
+    }
+    let isCPU = name == "CPUExecutionProvider"  // which is always there
+    if !isCPU {
+      let keys = CStrings(provider.options.map(\.key))
+      let values = CStrings(try provider.options.map { $0.value == "${cache}" ? try cacheFolder() : $0.value })
+      try check(ort.SessionOptionsAppendExecutionProvider(options, name, keys.pointers, values.pointers, keys.pointers.count))
+    }
+    try check(ort.CreateSessionFromArray(env, model.bytes, model.length, options, &opened))
+    let nodes = (try? countNodes(opened)) ?? [:]
+    guard isCPU || nodes.isEmpty || nodes[name] != nil else {
+      ort.ReleaseSession(opened)
+      throw EdgepackError("provider-unavailable", "takes none of the model's nodes: \(nodes)")
+    }
+    (session, report.provider, report.nodes) = (opened, name, nodes)
+  }
+
+  /// The inputs in the model's order, checked.
+  private func inOrder(_ inputs: [String: Tensor]) throws -> [Tensor] {
+    let names = Set(bundle.inputs.map(\.name)), missing = names.subtracting(inputs.keys)
+    guard missing.isEmpty else { throw EdgepackError("input-missing", "\(missing) of \(bundle.inputs)") }
+    let unknown = Set(inputs.keys).subtracting(names)
+    guard unknown.isEmpty else { throw EdgepackError("input-unknown", "\(unknown): the model takes \(bundle.inputs)") }
+    var free: [String: Int] = [:]
+    return try bundle.inputs.map { spec in
+      let x = inputs[spec.name]!
+      guard x.dtype == spec.dtype else { throw EdgepackError("dtype-mismatch", "\(spec): got \(x.dtype)") }
+      guard spec.fits(x.shape, &free), x.isFull else {
+        throw EdgepackError("shape-mismatch", "\(spec): got \(x.shape) in \(x.data.count) bytes; free sizes: \(free)")
+      }
+      return x
+    }
+  }
+
+  private func copy(_ spec: TensorSpec, _ value: OpaquePointer?) throws -> Tensor {
+    var info: OpaquePointer?, type = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED, rank = 0, data: UnsafeMutableRawPointer?
+    try check(ort.GetTensorTypeAndShape(value, &info))
+    defer { ort.ReleaseTensorTypeAndShapeInfo(info) }
+    try check(ort.GetTensorElementType(info, &type))
+    guard type.rawValue == spec.dtype.code else {
+      throw EdgepackError("dtype-mismatch", "output \(spec): the model gives ONNX type \(type.rawValue)")
+    }
+    try check(ort.GetDimensionsCount(info, &rank))
+    var shape = [Int64](repeating: 0, count: rank)
+    try check(ort.GetDimensions(info, &shape, rank))
+    try check(ort.GetTensorMutableData(value, &data))
+    let size = shape.reduce(spec.dtype.size) { $0 * Int($1) }
+    return Tensor(dtype: spec.dtype, shape: shape.map(Int.init), data: Data(UnsafeRawBufferPointer(start: data, count: size)))
+  }
+
+  private func countNodes(_ session: OpaquePointer?) throws -> [String: Int] {
+    var parts, list: UnsafePointer<OpaquePointer?>?, partCount = 0, count = 0, name: UnsafePointer<CChar>?
+    var nodes: [String: Int] = [:]
+    try check(ort.Session_GetEpGraphAssignmentInfo(session, &parts, &partCount))
+    for part in UnsafeBufferPointer(start: parts, count: partCount) {
+      try check(ort.EpAssignedSubgraph_GetEpName(part, &name))
+      try check(ort.EpAssignedSubgraph_GetNodes(part, &list, &count))
+      nodes[String(cString: name!), default: 0] += count
+    }
+    return nodes
+  }
+
+  /// In the app's caches, one for each model and runtime version.
+  private func cacheFolder() throws -> String {
+    let folder = FileManager.default.urls(for: .cachesDirectory, in: .userDomainMask)[0]
+      .appendingPathComponent("edgepack/\(report.modelSHA256)-\(report.runtimeVersion)")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    return folder.path
+  }
+
+  private func check(_ status: OrtStatusPtr?) throws {
+    guard let status else { return }
+    defer { ort.ReleaseStatus(status) }
+    throw EdgepackError("runtime-failed", String(cString: ort.GetErrorMessage(status)!))
+  }
+}
+
+/// C strings that live as long as this object.
+private final class CStrings {
+  let pointers: [UnsafePointer<CChar>?]
+  init(_ strings: [String]) { pointers = strings.map { UnsafePointer(strdup($0)) } }
+  deinit { for pointer in pointers { free(UnsafeMutablePointer(mutating: pointer)) } }
+}
