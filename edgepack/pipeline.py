@@ -27,7 +27,7 @@ from edgepack.passes.plan import Plan, ShapeRequest, make_plans
 from edgepack.progress import Progress
 from edgepack.prove.golden import golden_feeds
 from edgepack.samples.dataset import Samples
-from edgepack.samples.opening import open_samples, require_exists
+from edgepack.samples.opening import image_frame, open_samples, require_exists
 from edgepack.stages import StageRunner
 from edgepack.targets import TargetProfile, load_target
 from edgepack.workspace import publish, refuse_existing, workspace
@@ -99,7 +99,8 @@ def build(
         precision: "auto", or "fp32", "fp16", "int8" for all targets.
         calibration: representative inputs, see `samples.opening.open_samples`: a .npz, .npy or .csv file, a folder of images,
             "module:function", arrays; [N, …] in the model's own preprocessing.
-        preprocessing: how image files become inputs: a preset's name, a YAML file, or a mapping.
+        preprocessing: how images become the input: a preset's name, a YAML file, or a mapping. Calibration and evaluation read image
+            files so, and the manifest tells the loader.
         evaluation: the same, with labels. Without, agreement with the float model on the calibration data is measured.
         metric: "top1", "top5", "mse", "mae", "iou", or "module:function"; "top1" where there are labels.
         max_drop: by how much the metric may be worse than the float model's; 0.5 with labels, 1.0 (points of agreement) without.
@@ -152,6 +153,7 @@ def build(
                 max_drop=max_drop,
                 prefer=prefer,
             )
+            frame = image_frame(specs, preprocessing, samples, wishes.evaluation)
             feeds = golden_feeds(specs, samples)
             progress.stage(INTAKE, "convert")
             converted, said = source.convert(folder / f"{name}.onnx")
@@ -219,6 +221,7 @@ def build(
                     choice.chosen.warnings,
                     stages,
                 ),
+                frame=frame,
             )
             say("self-test")
             _require_self_test(bundle, manifest)

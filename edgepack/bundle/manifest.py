@@ -16,6 +16,7 @@ import rfc8785
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from edgepack.artifact import DTYPES
+from edgepack.bundle.preprocessing import Preprocessing, without_none
 from edgepack.errors import BundleError
 from edgepack.names import NAME, VERSION
 from edgepack.targets import Precision, Provider, SessionSettings
@@ -80,12 +81,17 @@ class Model(BaseModel):
 
 
 class Tensor(BaseModel):
-    """An input or output; a string in the shape is a free dimension."""
+    """An input or output; a string in the shape is a free dimension. `preprocessing`: how an image becomes this input, where known."""
 
     model_config = _STRICT
     name: str
     dtype: Dtype
     shape: Dims
+    preprocessing: Preprocessing | None = None
+
+    @pydantic.model_serializer(mode="wrap")
+    def _without_empty(self, dump: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_none(dump(self))
 
 
 class RuntimeSpec(BaseModel):

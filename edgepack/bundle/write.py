@@ -33,10 +33,12 @@ from edgepack.bundle.manifest import (
     Target,
     Tensor,
 )
+from edgepack.bundle.preprocessing import settled
 from edgepack.errors import StepError
 from edgepack.passes.plan import Plan
 from edgepack.prove.engine import Tensors
 from edgepack.prove.parity import absolute_bound
+from edgepack.samples.frame import Frame
 
 _TOOLS = ("numpy", "onnx", "onnxruntime", "tf2onnx", "tensorflow", "tensorflow-cpu", "keras")
 
@@ -67,11 +69,13 @@ def write_bundle(
     stages: Sequence[StageRecord],
     precision: ChosenPrecision,
     log: str,
+    frame: Frame | None = None,
 ) -> Manifest:
     """Fill `folder` with the model, golden tensors, loader, README and log, and seal it with the manifest.
 
     Args:
         shipped: what `model` answers to the golden feeds on this machine.
+        frame: how an image becomes the first input.
 
     Raises:
         StepError: the model is too large for one file, and the target's loader takes no two.
@@ -87,7 +91,7 @@ def write_bundle(
         opset=model.opset,
     )
     runtime = RuntimeSpec.model_validate(profile.runtime.model_dump())
-    inputs, outputs = _tensors(model.inputs), _tensors(model.outputs)
+    inputs, outputs = _tensors(model.inputs, frame), _tensors(model.outputs)
     writer.copy(model.path, shipped_model.path, "model")
     for file in model.beside:
         writer.copy(file, f"model/{file.name}", "model")
@@ -214,5 +218,9 @@ def _raw(x: NDArray[Any]) -> bytes:
     return np.ascontiguousarray(x).astype(x.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
-def _tensors(specs: Sequence[TensorSpec]) -> tuple[Tensor, ...]:
-    return tuple(Tensor(name=s.name, dtype=s.dtype, shape=s.shape) for s in specs)
+def _tensors(specs: Sequence[TensorSpec], frame: Frame | None = None) -> tuple[Tensor, ...]:
+    images = {} if frame is None else {0: settled(frame)}
+    return tuple(
+        Tensor(name=s.name, dtype=s.dtype, shape=s.shape, preprocessing=images.get(i))
+        for i, s in enumerate(specs)
+    )

@@ -78,7 +78,7 @@ def build(
         typer.Option(
             "--preprocess",
             metavar="NAME|FILE",
-            help="How image files become inputs: tf, caffe, torch, unit, raw, or a YAML file.",
+            help="How images become the input: tf, caffe, torch, unit, raw, or a YAML file. The loader is told too.",
         ),
     ] = None,
     evaluation: Annotated[

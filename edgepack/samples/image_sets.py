@@ -87,15 +87,26 @@ def image_list(
     return Samples(inputs=rows, source=table.path.name, labels=labels, classes=classes)
 
 
-def _frame(specs: Sequence[TensorSpec], preprocessing: Preprocessing | None, source: str) -> Frame:
+def only_input_frame(
+    specs: Sequence[TensorSpec], preprocessing: Preprocessing | None, source: str
+) -> Frame:
+    """What an image must become for the model's only input.
+
+    Raises:
+        UsageError: see `frame_for`; or the model has several inputs.
+    """
     if len(specs) != 1:
         raise UsageError(
             f"{source} holds images; the model has {len(specs)} inputs "
             f"({', '.join(s.name for s in specs)})",
             "give a .npz with one array for each, or module:function",
         )
-    require_pillow()
     return frame_for(specs[0], preprocessing, source)
+
+
+def _frame(specs: Sequence[TensorSpec], preprocessing: Preprocessing | None, source: str) -> Frame:
+    require_pillow()
+    return only_input_frame(specs, preprocessing, source)
 
 
 def _file_lines(table: Table, *, labelled: bool) -> tuple[list[str], list[str], list[str]]:

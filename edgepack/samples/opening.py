@@ -14,9 +14,10 @@ from edgepack.errors import DataError, UsageError
 from edgepack.samples.arrays import LABEL_NAMES, read_arrays, split_labels
 from edgepack.samples.columns import read_table
 from edgepack.samples.dataset import Samples
+from edgepack.samples.frame import Frame
 from edgepack.samples.generator import is_place, load_data, require_module, spooled
-from edgepack.samples.image_sets import image_folder, image_list, no_labels
-from edgepack.samples.images import SUFFIXES
+from edgepack.samples.image_sets import image_folder, image_list, no_labels, only_input_frame
+from edgepack.samples.images import SUFFIXES, ImageRows
 from edgepack.samples.noise import RANDOM, random_samples
 from edgepack.samples.preprocessing import Preprocessing, as_preprocessing
 from edgepack.samples.rows import CastRows, ChosenRows, FileRows, MadeRows, Rows
@@ -80,6 +81,22 @@ def open_samples(
     place = Path(tempfile.mkdtemp(prefix="samples-", dir=folder))
     samples = _opened(data, specs, place, way, labelled)
     return samples.checked(specs)
+
+
+def image_frame(
+    specs: Sequence[TensorSpec], preprocessing: object, *samples: Samples | None
+) -> Frame | None:
+    """How an image becomes the model's only input; None where nobody said: no preprocessing, and no images among the samples.
+
+    Raises:
+        UsageError: preprocessing for a model with several inputs, or for one that takes no images; or see `as_preprocessing`.
+    """
+    rows = (r for some in samples if some is not None for r in some.inputs.values())
+    frame = next((r.frame for r in rows if isinstance(r, ImageRows)), None)
+    way = as_preprocessing(preprocessing)
+    if frame is not None or way is None:
+        return frame
+    return only_input_frame(specs, way, "what preprocessing is for")
 
 
 def _opened(
