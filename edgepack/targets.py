@@ -11,8 +11,9 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from edgepack.errors import TargetError
-from edgepack.names import NAME, VERSION
-from edgepack.resources import RUNTIME, TARGETS
+from edgepack.names import NAME
+from edgepack.resources import TARGETS
+from edgepack.runtimes import Provider, Runtime, RuntimeFile, SessionSettings
 from edgepack.yamlfile import YamlFile, explain, first_fault
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -88,43 +89,6 @@ class Auto(BaseModel):
     model_config = _STRICT
     candidates: tuple[Preference, ...] = Field(min_length=1)
     timed_with: Literal["onnxruntime"] | None = None
-
-
-class Provider(BaseModel):
-    """An execution provider by ONNX Runtime's own name, with its options (values are strings)."""
-
-    model_config = _STRICT
-    name: str = Field(pattern=r"^[A-Za-z]+ExecutionProvider$")
-    options: dict[str, str] = Field(default_factory=dict)
-
-
-class SessionSettings(BaseModel):
-    """Session options the loader sets. `intra_op_num_threads` 0: the runtime's default."""
-
-    model_config = _STRICT
-    graph_optimization_level: Literal["disabled", "basic", "extended", "all"] = "all"
-    intra_op_num_threads: int = Field(default=0, ge=0)
-    config: dict[str, str] = Field(default_factory=dict)
-
-
-class Runtime(BaseModel):
-    """The runtime on the device: which loader, which package, which version, which providers in which order."""
-
-    model_config = _STRICT
-    language: str
-    package: str
-    version: str = Field(pattern=VERSION)
-    min_version: str = Field(pattern=VERSION)
-    providers: tuple[Provider, ...] = Field(min_length=1)
-    session: SessionSettings = Field(default_factory=SessionSettings)
-
-    @field_validator("language")
-    @classmethod
-    def _has_loader(cls, value: str) -> str:
-        languages = sorted(p.parent.name for p in RUNTIME.glob("*/runtime.yaml"))
-        if value not in languages:
-            raise ValueError(f"no loader in this language (one of {', '.join(languages)})")
-        return value
 
 
 class TargetProfile(BaseModel):
@@ -339,6 +303,7 @@ def _known_keys() -> dict[str, tuple[str, ...]]:
         "runtime": keys(Runtime),
         "runtime.session": keys(SessionSettings),
         "runtime.providers.*": keys(Provider),
+        "runtime.files.*": keys(RuntimeFile),
         "precisions.*": keys(PrecisionSpec),
         "precisions.*.parity": keys(Tolerance),
         "precisions.*.device": keys(Tolerance),

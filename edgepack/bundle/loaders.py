@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from base64 import b64encode
 from collections.abc import Sequence
 from pathlib import Path
 from string import Template
@@ -16,6 +18,8 @@ from edgepack.resources import RUNTIME
 from edgepack.yamlfile import YamlFile, explain
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
+#: semver.org, 2.0.0, without build metadata, which npm drops.
+_SEMANTIC = r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?"
 
 
 class SelfTest(BaseModel):
@@ -109,6 +113,7 @@ def rendered(
         "input_shape": ", ".join(map(str, sizes)),
         "input_elements": str(math.prod(sizes)),
         "output_name": outputs[0].name,
+        **_of_web(release, target, runtime),
     }
     files = {}
     for source, place in load_spec(runtime.language).files.items():
@@ -117,6 +122,20 @@ def rendered(
             text = Template(text.decode()).substitute(values).encode()
         files[place] = text
     return files
+
+
+def _of_web(release: Release, target: Target, runtime: RuntimeSpec) -> dict[str, str]:
+    """What npm and pages need: a package's name is in lower case and its version semantic, an integrity is in base64."""
+    module = next((f for f in runtime.files if f.path.endswith(".mjs")), None)
+    digest = b64encode(bytes.fromhex(module.sha256)).decode() if module else ""
+    return {
+        "package_name": bundle_name(release.app, target.name).lower(),
+        "package_version": release.version if re.fullmatch(_SEMANTIC, release.version) else "0.0.0",
+        "runtime_module": module.path if module else "",
+        "runtime_entry": module.path.split(".")[1] if module else "",
+        "runtime_integrity": f"sha256-{digest}",
+        "runtime_wasm": next((f.path for f in runtime.files if f.path.endswith(".wasm")), ""),
+    }
 
 
 def _table(specs: Sequence[Tensor]) -> str:

@@ -19,7 +19,8 @@ from edgepack.artifact import DTYPES
 from edgepack.bundle.preprocessing import Preprocessing, without_none
 from edgepack.errors import BundleError
 from edgepack.names import NAME, VERSION
-from edgepack.targets import Precision, Provider, SessionSettings
+from edgepack.runtimes import Provider, RuntimeFile, SessionSettings
+from edgepack.targets import Precision
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -95,7 +96,7 @@ class Tensor(BaseModel):
 
 
 class RuntimeSpec(BaseModel):
-    """What runs it: pinned version, the oldest that may, providers in order, session settings."""
+    """What runs it: pinned version, the oldest that may, providers in order, session settings, files of its package that are fetched."""
 
     model_config = _STRICT
     language: str = Field(pattern=r"^[a-z]+$")
@@ -104,6 +105,11 @@ class RuntimeSpec(BaseModel):
     min_version: Version
     providers: Annotated[tuple[Provider, ...], Field(strict=False)]
     session: SessionSettings
+    files: Annotated[tuple[RuntimeFile, ...], Field(strict=False)] = ()
+
+    @pydantic.model_serializer(mode="wrap")
+    def _without_empty(self, dump: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_none({**dump(self), "files": self.files or None})
 
 
 class GoldenInput(BaseModel):

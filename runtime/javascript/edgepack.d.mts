@@ -1,7 +1,5 @@
 // Types and documentation of edgepack.mjs.
 
-import type { Tensor as OrtTensor } from 'onnxruntime-web';
-
 /** Why something failed; `EdgepackError.kind`. */
 export type ErrorKind =
   | 'bundle-not-found' // no manifest.json in the place given
@@ -52,49 +50,76 @@ export interface TensorData {
   dtype: Dtype;
 }
 
-/**
- * What `run` takes for one input: values with their shape; the values alone if the declared shape has no free
- * dimension; or an `ort.Tensor`, on the GPU too. A float16 input takes raw bits in a Uint16Array as well, a uint8 input
- * the Uint8ClampedArray of a canvas (copied).
- */
-export type Input =
-  | { data: Arrays[Dtype] | Uint8ClampedArray; shape: readonly number[]; dtype?: Dtype }
-  | Arrays[Dtype]
-  | Uint8ClampedArray
-  | OrtTensor;
+/** What `run` takes for one input: the declared dtype's array and a shape. An answer of `run` is one, too. */
+export interface Input {
+  data: Arrays[Dtype];
+  shape: readonly number[];
+  dtype?: Dtype;
+}
+
+/** How an image becomes an input; runtime/README.md of edgepack has the steps, demo/image.mjs does them. */
+export interface Preprocessing {
+  readonly height: number;
+  readonly width: number;
+  readonly resize: 'stretch' | 'crop' | 'letterbox';
+  readonly shorter_side?: number;
+  readonly interpolation: 'bilinear' | 'bicubic' | 'nearest' | 'area' | 'lanczos';
+  readonly channels: 'gray' | 'rgb' | 'bgr' | 'rgba';
+  readonly layout: 'nhwc' | 'nchw' | 'hw';
+  readonly scale: number;
+  readonly mean: readonly number[];
+  readonly std: readonly number[];
+  readonly pad: readonly [number, number, number];
+}
 
 /** A declared tensor. A string in `shape` is a free dimension; the same name is the same size within one call. */
 export interface TensorSpec {
   readonly name: string;
   readonly dtype: Dtype;
   readonly shape: readonly (number | string)[];
+  readonly preprocessing?: Preprocessing;
 }
 
-/** The parts of manifest.json that an app may want; every value is checked. */
+/** The parts of manifest.json that an app may want; every value but `preprocessing` is checked. */
 export interface Manifest {
   readonly model: { readonly path: string; readonly precision: string };
   readonly inputs: readonly TensorSpec[];
   readonly outputs: readonly TensorSpec[];
-  readonly files: readonly { path: string; size: number; sha256: string; role: string }[];
+  readonly files: readonly { path: string; size: number; sha256: string }[];
 }
 
 /** ONNX Runtime's own names. In onnxruntime-web they are `wasm` and `webgpu`; it has none of the others. */
 export type ProviderName = 'CPUExecutionProvider' | 'WebGpuExecutionProvider' | (string & {});
 
+/** How far a download is, in bytes once decompressed; `loaded` only grows. A file that is kept already has no progress. */
+export type OnProgress = (progress: { path: string; loaded: number; total: number }) => void;
+
 export interface OpenOptions {
-  /** Instead of the global `fetch`, to add headers or a cache. Called with a URL. Node's folders are read without it. */
-  fetch?: (url: URL) => Promise<Response>;
-  /** While the model downloads; bytes. */
-  onProgress?: (progress: { loaded: number; total: number }) => void;
+  /** While the model downloads. */
+  onProgress?: OnProgress;
+  /** Ends the download: `open` then throws the signal's reason. */
+  signal?: AbortSignal;
+  /**
+   * Whether files are kept in the browser's Cache storage `edgepack`, by URL, for a start without a network. Default: true.
+   * Whatever is kept is held against the manifest's SHA-256 again, so a new release replaces it. Node has none.
+   */
+  cache?: boolean;
+  /** Instead of the global `fetch`, to add headers. Not called for Node's `file:` URLs. */
+  fetch?: (url: URL, init: RequestInit) => Promise<Response>;
 }
 
 export interface SessionOptions {
   /**
-   * The imported module: `import * as ort from 'onnxruntime-web/wasm'`, or `…/webgpu` for WebGPU. Not the default
-   * entry, whose WebGPU answers int8 and float16 models wrong (1.30.0): its WebGPU is passed over.
+   * The imported module: the one that the bundle's runtime/ folder has, `onnxruntime-web/wasm`, or `…/webgpu` for WebGPU.
+   * Not the default entry, whose WebGPU answers int8 and float16 models wrong (1.30.0): its WebGPU is passed over.
    * onnxruntime-web has no telemetry to turn off.
    */
   ort: Pick<typeof import('onnxruntime-web'), 'env' | 'InferenceSession' | 'Tensor'>;
+  /**
+   * Where the module's `.wasm` is: fetched with progress, held against the manifest's SHA-256, kept for the next start. For the
+   * first session on a page. Default: onnxruntime-web fetches it from beside its module, unchecked.
+   */
+  wasm?: string | URL;
   /** Some of the manifest's providers, tried in this order. Default: all, in the manifest's order. */
   providers?: readonly ProviderName[];
   /**
@@ -103,6 +128,10 @@ export interface SessionOptions {
    * once, when it starts: the first session on a page decides, or an `ort.env.wasm.numThreads` set before.
    */
   threads?: number;
+  /** While the `.wasm` downloads. */
+  onProgress?: OnProgress;
+  /** Ends the download: `session` then throws the signal's reason. */
+  signal?: AbortSignal;
 }
 
 /** What really opened. */
@@ -110,8 +139,6 @@ export interface SessionReport {
   provider: ProviderName;
   /** No node runs anywhere but on `provider`. False: it was opened and has run, but may have left nodes to the CPU. */
   proven: boolean;
-  /** Nodes per provider: onnxruntime-web does not tell. */
-  nodes: null;
   /** Why each provider before it could not be had. */
   passed_over: Record<string, string>;
   runtime_version: string;
@@ -121,8 +148,6 @@ export interface SessionReport {
   threads: number;
   /** Whether the page is cross-origin isolated; null in Node. */
   isolated: boolean | null;
-  /** The GPU, as far as the browser tells; null on the CPU. "(software)" marks an emulated one. */
-  adapter: string | null;
 }
 
 /** A golden case's output against one expectation. Passed: |a − b| ≤ atol + rtol·|b| everywhere, b expected. */
@@ -147,28 +172,28 @@ export interface SelfTest {
   report: SessionReport;
 }
 
-export class EdgepackBundle {
+export const EdgepackBundle: {
   /**
    * Reads manifest.json, then the model, and checks size and SHA-256.
    *
-   * @param place the bundle's folder: a URL, full or relative to the page (in a worker: to its script); in Node a path too.
+   * @param place the bundle's folder: a URL, full or relative to the page (in a worker to its script, in Node to where it runs).
    * @throws EdgepackError: bundle-not-found, manifest-invalid, schema-unsupported, file-missing, file-corrupt. The last
    *   also where browsers have no `crypto.subtle`: on pages neither from https: nor from localhost.
    */
-  static open(place: string | URL, options?: OpenOptions): Promise<EdgepackBundle>;
+  open(place: string | URL, options?: OpenOptions): Promise<EdgepackBundle>;
+};
 
-  private constructor();
-
+export interface EdgepackBundle {
   readonly manifest: Manifest;
 
   /**
    * Opens the model with the first provider that can be had, and runs it once on zeros if that is not the CPU.
    *
-   * @throws EdgepackError: runtime-too-old, provider-unavailable.
+   * @throws EdgepackError: runtime-too-old, provider-unavailable; of `wasm`, file-missing, file-corrupt.
    */
   session(options: SessionOptions): Promise<EdgepackSession>;
 
-  /** Lets go of the model's bytes. Open sessions stay open. */
+  /** Lets go of the model's bytes: no session can be opened any more. Open ones stay open. */
   close(): void;
 }
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Fetches what tests/device/javascript needs: Node, Chromium, onnxruntime-web and TypeScript.
+# Fetches what tests/device/javascript needs: Node, Chromium, onnxruntime-web, TypeScript and Vite.
 # Runs again for nothing when all is there. Exit 3: something could not be fetched.
 set -euo pipefail
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 folder=${EDGEPACK_TEST_CACHE:-$repo/.cache/tests}/javascript
-packages=(onnxruntime-web@1.30.0 typescript@7.0.2)
+packages=(onnxruntime-web@1.30.0 typescript@7.0.2 vite@8.3.8)
 # Debian 12 has Node 18, and the loader needs process.getBuiltinModule.
 modern='process.exit(process.getBuiltinModule ? 0 : 1)'
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.conftest import CACHE, need
 
@@ -95,6 +95,18 @@ def visit(
         result = page.evaluate(VISIT, [request, timeout_s * 1000])
     answers = [{name: _decode(y) for name, y in answer.items()} for answer in result["answers"]]
     return Visit(outcome=result["outcome"], answers=answers, console=console)
+
+
+@contextmanager
+def opened(url: str, **options: Any) -> Iterator[tuple[Page, list[str]]]:
+    """A page of its own at `url`, and the lines on its console, violations of its policy among them. `options` of the context."""
+    with chromium().new_context(**options) as context:
+        page = context.new_page()
+        console: list[str] = []
+        page.on("console", lambda message: console.append(message.text))
+        page.on("pageerror", lambda error: console.append(str(error)))
+        page.goto(url)
+        yield page, console
 
 
 @contextmanager

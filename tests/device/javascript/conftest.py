@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -24,6 +25,9 @@ HERE = Path(__file__).parent
 LOADER = ROOT / "runtime" / "javascript"
 MODULES = CACHE / "javascript" / "node_modules"
 
+PROFILE = yaml.safe_load((ROOT / "targets" / "web.yaml").read_text())
+MODULE, WASM = PROFILE["runtime"]["files"]
+
 VALUES = {
     "app": "sample",
     "target": "web",
@@ -41,6 +45,12 @@ VALUES = {
     "input_shape": "1, 8, 8, 1",
     "input_elements": "64",
     "output_name": "probabilities",
+    "package_name": "bundle",
+    "package_version": "0.0.0",
+    "runtime_module": MODULE["path"],
+    "runtime_entry": "wasm",
+    "runtime_integrity": "sha256-" + base64.b64encode(bytes.fromhex(MODULE["sha256"])).decode(),
+    "runtime_wasm": WASM["path"],
 }
 
 
@@ -174,9 +184,23 @@ def copy(samples: Path, tmp_path: Path) -> Callable[[str], Bundle]:
                 text = Template(text).substitute(VALUES)
             (root / place).parent.mkdir(exist_ok=True)
             (root / place).write_text(text)
-        return Bundle(root)
+        bundle = Bundle(root)
+        bundle.change(lambda manifest: _complete(manifest, root))
+        return bundle
 
     return make
+
+
+def _complete(manifest: dict[str, Any], root: Path) -> None:
+    """List the loader's files, and those of onnxruntime-web."""
+    manifest["runtime"]["files"] = [MODULE, WASM]
+    known = {entry["path"] for entry in manifest["files"]}
+    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+        name, data = path.relative_to(root).as_posix(), path.read_bytes()
+        if name not in {*known, "manifest.json"}:
+            digest = hashlib.sha256(data).hexdigest()
+            entry = {"path": name, "size": len(data), "sha256": digest, "role": "loader"}
+            manifest["files"].append(entry)
 
 
 @pytest.fixture

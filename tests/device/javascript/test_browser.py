@@ -73,9 +73,7 @@ def test_page_that_is_not_isolated_has_one_thread_and_one_line_to_say_so(conv):
     seen = visit(conv.root, isolated=False, threads=2)
     assert (seen.outcome["passed"], seen.outcome["report"]["threads"]) == (True, 1)
     assert len(seen.console) == 1, seen.console
-    assert seen.console[0].startswith(
-        "edgepack: 1 thread(s): the page is not cross-origin isolated"
-    )
+    assert seen.console[0].startswith("edgepack: one thread: the page is not cross-origin isolated")
 
 
 def test_one_thread_that_was_asked_for_needs_no_line(conv):
@@ -85,7 +83,7 @@ def test_one_thread_that_was_asked_for_needs_no_line(conv):
 def test_page_without_crypto_is_told_what_it_lacks(conv):
     error = visit(conv.root, host=INSECURE_HOST).outcome["error"]
     assert error["kind"] == "file-corrupt"
-    assert "https: and localhost only, not on http://device.test:" in error["message"]
+    assert "https: and localhost only" in error["message"]
 
 
 def test_overlapping_runs_on_webgpu_end_and_do_not_mix(copy):
@@ -97,7 +95,6 @@ def test_overlapping_runs_on_webgpu_end_and_do_not_mix(copy):
         np.testing.assert_allclose(answers["probabilities"], expected, atol=1e-5, rtol=0)
     report = seen.outcome["report"]
     assert (report["provider"], report["proven"], report["passed_over"]) == (GPU, True, {})
-    assert report["adapter"] == "google swiftshader (software)"
 
 
 def test_model_that_webgpu_takes_in_part_is_not_called_proven(copy):
@@ -159,12 +156,11 @@ def test_page_without_gpu_falls_back(conv):
     report = visit(conv.providers(GPU, CPU), gpu=False, build="webgpu").outcome["report"]
     assert report["provider"] == CPU
     assert "WebGPU is not supported" in report["passed_over"][GPU]
-    assert report["adapter"] is None
 
 
 def test_default_build_is_not_trusted_with_webgpu(copy):
     outcome = visit(copy("conv-onnx").providers(GPU, CPU), build="").outcome
     assert (outcome["passed"], outcome["report"]["provider"]) == (True, CPU)
     assert outcome["report"]["passed_over"] == {
-        GPU: "the default build is wrong on WebGPU: import onnxruntime-web/webgpu"
+        GPU: "this build is wrong there: import onnxruntime-web/webgpu"
     }

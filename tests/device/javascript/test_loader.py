@@ -42,12 +42,10 @@ def test_report_tells_what_opened(conv, node):
     assert report == {
         "provider": "CPUExecutionProvider",
         "proven": True,
-        "nodes": None,
         "runtime_version": "1.30.0",
         "model_sha256": model["sha256"],
         "precision": "fp32",
         "isolated": None,
-        "adapter": None,
     }
 
 
@@ -57,7 +55,7 @@ def test_answers_are_those_of_python(conv, node):
     (expected,) = model.run(None, {"image": x})
     y = node.value(
         conv.root,
-        f"""const image = Float32Array.from({x.ravel().tolist()});
+        f"""const image = {{ data: Float32Array.from({x.ravel().tolist()}), shape: [1, 8, 8, 1] }};
         const {{ probabilities }} = await (await session()).run({{ image }});
         return {{ ...probabilities, data: Array.from(probabilities.data) }};""",
     )
@@ -69,7 +67,7 @@ def test_overlapping_runs_give_each_caller_its_answer(conv, node):
     same = node.value(
         conv.root,
         """const s = await session();
-        const feeds = Array.from({ length: 20 }, (_, k) => ({ image: new Float32Array(64).fill(k) }));
+        const feeds = Array.from({ length: 20 }, (_, k) => ({ image: { data: new Float32Array(64).fill(k), shape: [1, 8, 8, 1] } }));
         const one = async (feed) => String((await s.run(feed)).probabilities.data);
         const alone = [];
         for (const feed of feeds) alone.push(await one(feed));
@@ -83,7 +81,7 @@ const feeds = (batch) => ({
   f16: { data: new ARRAYS.float16(batch * 3), shape: [batch, 3] },
   f32: { data: Float32Array.from({ length: batch * 3 }, (_, i) => i), shape: [batch, 3] },
   i8: { data: new Int8Array(batch * 3).fill(-8), shape: [batch, 3] },
-  u8: { data: new Uint8ClampedArray(batch * 3).fill(200), shape: [batch, 3] },
+  u8: { data: new Uint8Array(batch * 3).fill(200), shape: [batch, 3] },
   i32: { data: new Int32Array(batch * 3).fill(-70000), shape: [batch, 3] },
   i64: { data: new BigInt64Array(batch * 3).fill(-(2n ** 62n)), shape: [batch, 3] },
   b: { data: new Uint8Array(batch * 3).fill(1), shape: [batch, 3] },
@@ -115,38 +113,37 @@ def test_every_dtype_comes_back_in_its_own_array(multi, node):
     ]
 
 
-def test_answers_and_ort_tensors_are_inputs_too(multi, node):
+def test_answers_are_inputs_too(multi, node):
     assert node.value(
         multi.root,
         MULTI
-        + """const first = feeds(2);
-        first.f32 = new ort.Tensor('float32', first.f32.data, [2, 3]);
-        first['scalar/odd name:0'] = Float32Array.of(1);
-        const { sum } = await s.run(first);
+        + """const { sum } = await s.run(feeds(2));
         return Array.from((await s.run({ ...feeds(2), f32: sum })).sum.data);""",
-    ) == [1.5, 2.5, 3.5, 4.5, 5.5, 6.5]
+    ) == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize(
     ("change", "kind", "message"),
     [
-        ("delete x.b", "input-missing", "input 'b': expected bool [batch, 3], got only [f16,"),
-        ("x.b = undefined", "input-missing", "'b': expected bool [batch, 3]"),
+        ("delete x.b", "input-missing", "input 'b': expected bool [batch,3], got nothing"),
+        ("x.b = undefined", "input-missing", "'b': expected bool [batch,3]"),
+        ("x.b = null", "input-missing", "'b': expected bool [batch,3]"),
         ("x.c = x.b", "input-unknown", "not 'c'"),
         ("x.toString = x.b", "input-unknown", "not 'toString'"),
-        ("x.b = null", "dtype-mismatch", "'b': expected bool [batch, 3] in a Uint8Array, got undefined"),
-        ("x.i8.data = new Uint8Array(6)", "dtype-mismatch", "in a Int8Array, got Uint8Array"),
-        ("x.i8.data = [1, 2, 3, 4, 5, 6]", "dtype-mismatch", "in a Int8Array, got Array"),
-        ("x.b.dtype = 'uint8'", "dtype-mismatch", "got uint8 Uint8Array"),
-        ("x.b = new ort.Tensor('uint8', x.b.data, [2, 3])", "dtype-mismatch", "got uint8"),
-        ("x.f32 = x.f32.data", "shape-mismatch", "expected float32 [batch, 3], batch is 2, got no shape"),
-        ("x.f32.shape = [6]", "shape-mismatch", "got [6]"),
-        ("x.f32.shape = [2, 4]", "shape-mismatch", "got [2, 4]"),
-        ("x.f32.shape = [-2, 3]", "shape-mismatch", "got [-2, 3]"),
-        ("x.f32.shape = ['batch', 3]", "shape-mismatch", "got [batch, 3]"),
-        ("x.f32.data = new Float32Array(5)", "shape-mismatch", "got 5 values for [2, 3]"),
-        ("x.i8 = feeds(3).i8", "shape-mismatch", "'i8': expected int8 [batch, 3], batch is 2, got [3, 3]"),
-        ("x.b = new ort.Tensor('bool', x.b.data, [6, 1])", "shape-mismatch", "got [6, 1]"),
+        ("x.c = x.b; delete x.b", "input-missing", "'b'"),
+        ("x.b = x.b.data", "dtype-mismatch", "'b': expected bool [batch,3], got bool in a undefined"),
+        ("x.i8.data = new Uint8Array(6)", "dtype-mismatch", "got int8 in a Uint8Array"),
+        ("x.i8.data = [1, 2, 3, 4, 5, 6]", "dtype-mismatch", "got int8 in a Array"),
+        ("x.u8.data = new Uint8ClampedArray(6)", "dtype-mismatch", "got uint8 in a Uint8ClampedArray"),
+        ("x.b.dtype = 'uint8'", "dtype-mismatch", "got uint8 in a Uint8Array"),
+        ("delete x.f32.shape", "shape-mismatch", "expected float32 [batch,3], got 6 values for [undefined]"),
+        ("x.f32.shape = [6]", "shape-mismatch", "got 6 values for [6]"),
+        ("x.f32.shape = [2, 4]", "shape-mismatch", "for [2,4]"),
+        ("x.f32.shape = [-2, 3]", "shape-mismatch", "for [-2,3]"),
+        ("x.f32.shape = [2.5, 3]", "shape-mismatch", "for [2.5,3]"),
+        ("x.f32.shape = ['batch', 3]", "shape-mismatch", "for [batch,3]"),
+        ("x.f32.data = new Float32Array(5)", "shape-mismatch", "got 5 values for [2,3]"),
+        ("x.i8 = feeds(3).i8", "shape-mismatch", "'i8': expected int8 [batch,3], got 9 values for [3,3]"),
     ],
 )  # fmt: skip
 def test_wrong_inputs_are_refused(multi, node, change, kind, message):
@@ -169,32 +166,35 @@ def _set(*path_and_value):
 @pytest.mark.parametrize(
     ("change", "kind", "message"),
     [
-        (_set("schema", 2), "schema-unsupported", "schema 2, this loader knows 1"),
-        (_set("critical", ["build", "signature"]), "schema-unsupported", "names signature"),
-        (_set("schema", "1"), "manifest-invalid", 'schema is "1", expected a whole number'),
-        (_set("critical", None), "manifest-invalid", "critical is null, expected a list"),
-        (lambda m: m.pop("inputs"), "manifest-invalid", "inputs is missing, expected a list"),
+        (_set("schema", 2), "schema-unsupported", "schema 2 is newer"),
+        (_set("critical", ["build", "signature"]), "schema-unsupported", "critical names signature"),
+        (_set("schema", "1"), "manifest-invalid", r'$.schema is "1", expected /^\d{1,15}$/'),
+        (_set("critical", None), "manifest-invalid", "$.critical is null, expected a list"),
+        (lambda m: m.pop("inputs"), "manifest-invalid", "$.inputs is missing, expected a list"),
         (_set("inputs", 0, "dtype", "float8"), "manifest-invalid", 'inputs[0].dtype is "float8"'),
         (_set("inputs", 0, "shape", 1, -8), "manifest-invalid", "inputs[0].shape[1] is -8"),
-        (_set("model", "path", "model/other.ort"), "manifest-invalid", "with role model"),
+        (_set("model", "path", "model/other.ort"), "manifest-invalid", "lists no model/other.ort"),
         (_set("files", 0, "path", "../secret"), "manifest-invalid", 'files[0].path is "../secret"'),
         (_set("files", 0, "path", "/etc/hosts"), "manifest-invalid", "files[0].path"),
         (_set("files", 0, "path", "a\\b"), "manifest-invalid", "files[0].path"),
         (_set("files", 0, "path", "a//b"), "manifest-invalid", "files[0].path"),
-        (_set("files", 0, "size", 2**32), "manifest-invalid", "below 4 GiB"),
-        (_set("files", 0, "sha256", 10**63), "manifest-invalid", "64 lower-case hex digits"),
-        (lambda m: m["files"].append(m["files"][0]), "manifest-invalid", "no path is there twice"),
+        (_set("files", 0, "path", "a/."), "manifest-invalid", "files[0].path"),
+        (_set("files", 0, "path", "a\n"), "manifest-invalid", "files[0].path"),
+        (_set("files", 0, "path", ""), "manifest-invalid", "files[0].path"),
+        (_set("files", 0, "size", 2**32), "manifest-invalid", "files[0].size is 4294967296"),
+        (_set("files", 0, "sha256", 10**63), "manifest-invalid", "files[0].sha256"),
         (_set("runtime", "min_version", 1.3), "manifest-invalid", "runtime.min_version is 1.3"),
-        (_set("runtime", "session", "config", {"a": 1}), "manifest-invalid", "an object of texts"),
-        (_set("runtime", "session", "graph_optimization_level", "max"), "manifest-invalid", "one of"),
+        (_set("runtime", "session", "config", {"a": 1}), "manifest-invalid", "session.config"),
+        (_set("runtime", "session", "graph_optimization_level", 99), "manifest-invalid", "level is 99"),
         (_set("golden", 0, "inputs", 0, "shape", [1, 8, 8, 2]), "manifest-invalid", "is 256, expected 512"),
-        (_set("golden", 0, "expect", 0, "name", "odds"), "manifest-invalid", "a declared output"),
-        (_set("golden", 0, "expect", 0, "path", "model/conv-ort.ort"), "manifest-invalid", "role golden"),
+        (_set("golden", 0, "inputs", 0, "path", "../a"), "manifest-invalid", "golden[0].inputs[0].path"),
+        (_set("golden", 0, "expect", 0, "path", "golden/none"), "manifest-invalid", "lists no golden/none"),
+        (_set("golden", 0, "expect", 0, "shape", 0, "batch"), "manifest-invalid", "expect[0].shape[0]"),
         (_set("golden", 0, "expect", 0, "atol", -1), "manifest-invalid", "atol is -1"),
     ],
 )  # fmt: skip
 def test_hostile_manifests_are_refused(conv, node, change, kind, message):
-    got = node.error(conv.change(change), "await open()")
+    got = node.error(conv.change(change), "await (await session()).selfTest()")
     assert got[0] == kind
     assert message in got[1]
 
@@ -203,7 +203,7 @@ def test_manifest_that_is_not_json_is_quoted(conv, node):
     (conv.root / "manifest.json").write_text("<!doctype html><title>Not found")
     kind, message = node.error(conv.root, "await open()")
     assert kind == "manifest-invalid"
-    assert 'starts with "<!doctype html><titl"' in message
+    assert '"<!doctype "... is not valid JSON' in message
 
 
 def test_unknown_fields_are_ignored(conv, node):
@@ -217,7 +217,10 @@ def test_flipped_byte_in_the_model_is_refused(conv, node):
     data[1000] ^= 1
     model.write_bytes(data)
     kind, message = node.error(conv.root, "await open()")
-    assert (kind, message.startswith("model/conv-ort.ort has SHA-256 ")) == ("file-corrupt", True)
+    assert (kind, message.startswith("model/conv-ort.ort has 24840 bytes, SHA-256 ")) == (
+        "file-corrupt",
+        True,
+    )
 
 
 @pytest.mark.parametrize(
@@ -319,7 +322,7 @@ def test_older_runtime_is_refused(conv, node, least):
     bundle = conv.change(_set("runtime", "min_version", least))
     assert node.error(bundle, "await session()") == (
         "runtime-too-old",
-        f"onnxruntime-web is 1.30.0, this bundle needs {least} or newer",
+        f"onnxruntime-web is 1.30.0, the bundle needs {least}",
     )
 
 
@@ -335,7 +338,7 @@ def test_without_any_provider_all_reasons_are_told(conv):
     assert outcome["error"] == {
         "kind": "provider-unavailable",
         "message": "no provider opens model/conv-ort.ort: "
-        "CoreMLExecutionProvider: onnxruntime-web does not have it",
+        '{"CoreMLExecutionProvider":"onnxruntime-web does not have it"}',
     }
 
 
@@ -346,14 +349,7 @@ def test_providers_of_the_caller_are_tried_in_his_order(conv, node):
         return (await session({ providers })).report();""",
     )
     assert list(report["passed_over"]) == ["CUDAExecutionProvider", "WebGpuExecutionProvider"]
-    assert report["passed_over"]["CUDAExecutionProvider"] == "manifest.json does not list it"
-
-
-def test_model_that_is_not_the_declared_one_is_refused(conv, node):
-    bundle = conv.change(lambda m: (m["outputs"][0].update(name="scores"), m.update(golden=[])))
-    kind, message = node.error(bundle, "await session()")
-    assert kind == "provider-unavailable"
-    assert '[["image"],["probabilities"]], manifest.json says [["image"],["scores"]]' in message
+    assert report["passed_over"]["CUDAExecutionProvider"] == "onnxruntime-web does not have it"
 
 
 def test_session_options_reach_the_runtime(conv, fresh_node):
@@ -370,41 +366,32 @@ def test_session_options_reach_the_runtime(conv, fresh_node):
         "executionProviders": [{"name": "wasm"}],
         "graphOptimizationLevel": "all",
         "extra": {"session.intra_op.allow_spinning": "maybe"},
+        "logSeverityLevel": 2,
         "threads": 2,
     }
 
 
 def test_number_of_threads_is_that_of_the_first_session(conv, fresh_node):
-    threads = fresh_node.value(
+    assert fresh_node.value(
         conv.root,
-        """const lines = [];
-        console.warn = (line) => lines.push(line);
-        const first = await session({ threads: 2 });
+        """const first = await session({ threads: 2 });
         const second = await session({ threads: 3 });
-        return [first.report().threads, second.report().threads, ...lines];""",
-    )
-    assert threads == [2, 2, "edgepack: 2 thread(s): onnxruntime-web had started with that number"]
+        return [first.report().threads, second.report().threads];""",
+    ) == [2, 2]
 
 
-def test_closed_things_say_so(conv, node):
+def test_what_is_closed_cannot_be_used_and_what_was_opened_stays_open(conv, node):
     assert node.value(
         conv.root,
         """const bundle = await open();
         const s = await bundle.session({ ort });
         bundle.close();
-        const alive = (await s.run({ image: new Float32Array(64) })).probabilities.shape;
+        const image = { data: new Float32Array(64), shape: [1, 8, 8, 1] };
+        const alive = (await s.run({ image })).probabilities.shape;
         await Promise.all([s.close(), s.close()]);
         const message = (error) => error.message;
-        return [alive, await bundle.session({ ort }).catch(message), await s.run({ image: new Float32Array(64) }).catch(message)];""",
+        return [alive, await bundle.session({ ort }).catch(message), await s.run({ image }).catch(message)];""",
     ) == [[1, 10], "the bundle is closed", "the session is closed"]
-
-
-def test_forgotten_runtime_is_named(conv, node):
-    kind, message = node.error(conv.root, "await (await open()).session()")
-    assert (kind, message) == (
-        "TypeError",
-        "session({ ort }) takes the imported onnxruntime-web module",
-    )
 
 
 def test_self_test_without_onnxruntime_web_says_what_to_install(conv):
@@ -412,7 +399,7 @@ def test_self_test_without_onnxruntime_web_says_what_to_install(conv):
     assert code == 2
     assert outcome["error"] == {
         "kind": "provider-unavailable",
-        "message": "onnxruntime-web is not to be found: npm install onnxruntime-web@1.20.0",
+        "message": "onnxruntime-web is not to be found: npm install onnxruntime-web@1.29.0",
     }
 
 
@@ -425,10 +412,10 @@ def test_bundle_opens_over_http_and_tells_progress(conv, node):
             return [seen.at(-1), (await (await bundle.session({{ ort }})).selfTest()).passed];""",
         )
         nothing = node.error(conv.root, f"await EdgepackBundle.open('http://127.0.0.1:{port}/ort')")
-    assert seen == [{"loaded": 24840, "total": 24840}, True]
+    assert seen == [{"path": "model/conv-ort.ort", "loaded": 24840, "total": 24840}, True]
     assert nothing == (
         "bundle-not-found",
-        f"cannot read manifest.json of http://127.0.0.1:{port}/ort/: HTTP 404",
+        f"cannot read http://127.0.0.1:{port}/ort/manifest.json: HTTP 404",
     )
 
 
@@ -444,7 +431,7 @@ def test_download_stops_at_the_listed_size(conv, node):
     kind, message = node.error(conv.root, endless + FETCH)
     assert (kind, message) == (
         "file-corrupt",
-        "model/conv-ort.ort has more than the 24840 bytes that manifest.json says",
+        "model/conv-ort.ort has more than the 24840 bytes listed",
     )
 
 
@@ -454,7 +441,7 @@ def test_download_that_breaks_off_is_a_missing_file(conv, node):
     )
     assert node.error(conv.root, broken + FETCH) == (
         "file-missing",
-        "model/conv-ort.ort broke off: cable pulled",
+        "cannot read https://device.test/model/conv-ort.ort: cable pulled",
     )
 
 

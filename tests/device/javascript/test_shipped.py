@@ -8,10 +8,10 @@ import shutil
 import subprocess
 
 import pytest
+import yaml
 
-from tests.conftest import need
-from tests.device.javascript.browser import chromium, serve
-from tests.device.javascript.conftest import MODULES, node_program
+from tests.conftest import ROOT, need
+from tests.device.javascript.conftest import LOADER, MODULES, node_program
 
 EXAMPLE = """
 import * as ort from 'onnxruntime-web/wasm';
@@ -20,16 +20,17 @@ import { ARRAYS, EdgepackBundle, EdgepackError, type SessionReport, type TensorD
 export async function classify(pixels: Float32Array): Promise<TensorData> {
   const bundle = await EdgepackBundle.open(new URL('https://device.test/bundle'), {
     onProgress: ({ loaded, total }) => console.log(loaded / total),
-    fetch: (url) => fetch(url, { cache: 'force-cache' }),
+    fetch: (url, init) => fetch(url, { ...init, credentials: 'include' }),
+    signal: AbortSignal.timeout(60_000),
   });
   const session = await bundle.session({ ort, threads: 2, providers: ['CPUExecutionProvider'] });
   const report: SessionReport = session.report();
   console.log(report.provider, report.passed_over, bundle.manifest.inputs[0]?.shape);
   try {
-    const first = await session.run({ image: pixels });
+    const first = await session.run({ image: { data: pixels, shape: [1, 8, 8, 1] } });
     const second = await session.run({
       image: { data: new ARRAYS.float32(64), shape: [1, 8, 8, 1] },
-      scalar: new ort.Tensor('float32', pixels, []),
+      scalar: { data: pixels, shape: [], dtype: 'float32' },
       again: first.probabilities,
     });
     return second.probabilities;
@@ -83,7 +84,7 @@ def test_types_check_an_app(app, place, resolution):
 @pytest.mark.parametrize(
     ("right", "wrong", "complaint"),
     [
-        ("image: pixels", "image: [1, 2]", "number[]"),
+        ("data: pixels", "data: [1, 2]", "number[]"),
         ("'shape-mismatch'", "'shape'", "no overlap"),
         ("session({ ort,", "session({", "'ort' is missing"),
         ("threads: 2", "threads: '2'", "'string' is not assignable to type 'number'"),
@@ -107,21 +108,33 @@ def test_package_can_be_imported_by_name(app):
     assert (done.stdout, done.stderr) == ("image\n", "")
 
 
-def test_readme_code_runs_as_it_stands_there(conv):
-    readme = (conv.root / "README.md").read_text()
-    app, self_test = re.findall(r"```js\n(.*?)```", readme, re.DOTALL)
-    code = (app + self_test).replace('"onnxruntime-web/wasm"', '"/ort/ort.wasm.bundle.min.mjs"')
-    with serve(conv.root, True, {"app.mjs": code}) as port, chromium().new_context() as context:
-        page = context.new_page()
-        console: list[str] = []
-        page.on("console", lambda message: console.append(message.text))
-        page.goto(f"http://127.0.0.1:{port}/")
-        page.evaluate("import('/app.mjs')")
-    assert console[0] == "24840 of 24840 bytes"
-    assert "shape: Array(2), dtype: float32" in console[1]
-    assert json.loads(console[2])["passed"]
-
-
-@pytest.mark.parametrize("name", ["README.md", "package.json"])
+@pytest.mark.parametrize("name", ["README.md", "package.json", "demo/index.html"])
 def test_templates_leave_no_placeholder(conv, name):
     assert "$" not in (conv.root / name).read_text()
+
+
+def test_loader_is_small_and_needs_nothing_but_itself():
+    """golden.mjs is the self-test's, and loaded only for it; the rest are programs for Node."""
+    sources = [
+        (LOADER / name).read_text() for name in ("edgepack.mjs", "files.mjs", "manifest.mjs")
+    ]
+    assert sum(len(source.encode()) for source in sources) <= 12 * 1024
+    imported = {
+        name for source in sources for name in re.findall(r"(?:from|import\()\s*'(.*?)'", source)
+    }
+    assert imported == {"./files.mjs", "./manifest.mjs", "./golden.mjs"}
+
+
+@pytest.mark.parametrize("target", ["web", "web-webgpu"])
+def test_profiles_pin_the_files_that_npm_has(target):
+    profile = yaml.safe_load((ROOT / "targets" / f"{target}.yaml").read_text())
+    package = need(MODULES / "onnxruntime-web", "javascript.sh")
+    done = subprocess.run(
+        [node_program(), LOADER / "pin.mjs", package], capture_output=True, text=True, check=True
+    )
+    pinned = [
+        block["files"]
+        for block in yaml.safe_load_all(re.sub("(?m)^#.*", "---", done.stdout))
+        if block
+    ]
+    assert profile["runtime"]["files"] in pinned
