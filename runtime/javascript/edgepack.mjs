@@ -207,15 +207,15 @@ class EdgepackSession {
   }
 
   #feeds(inputs) {
+    for (const [name, { wanted }] of this.#inputs) {
+      if (inputs[name] === undefined) fail('input-missing', `${wanted}, got only [${Object.keys(inputs)}]`);
+    }
     for (const name of Object.keys(inputs)) {
       if (!this.#inputs.has(name)) fail('input-unknown', `the model takes ${[...this.#inputs.keys()]}, not '${name}'`);
     }
     const feeds = {};
     const sizes = new Map(); // of the free dimensions that this call has bound so far
     for (const [name, spec] of this.#inputs) {
-      if (inputs[name] === undefined) {
-        fail('input-missing', `${spec.wanted}, got only [${Object.keys(inputs)}]`);
-      }
       feeds[name] = this.#tensor(spec, inputs[name], sizes);
     }
     return feeds;

@@ -70,6 +70,9 @@ struct Manifest: Decodable, Sendable {
             throw Manifest.invalid("runtime.session.intra_op_num_threads is \(runtime.session.intra_op_num_threads)")
         }
         for file in files where file.size < 0 { throw Manifest.invalid("files: '\(file.path)' has the size \(file.size)") }
+        for file in files where !(file.sha256.utf8.count == 64 && file.sha256.allSatisfy("0123456789abcdef".contains)) {
+            throw Manifest.invalid("files: '\(file.path)' has the sha256 '\(file.sha256)'")
+        }
         for path in files.map(\.path) {  // by scalars: a Character may hide a slash under a combining mark
             let parts = path.unicodeScalars.split(separator: "/", omittingEmptySubsequences: false).map(String.init)
             let escapes = parts.contains { ["", ".", ".."].contains($0) }
