@@ -53,6 +53,13 @@ def python(suite: Path) -> Answers:
     return _answers([sys.executable, ADAPTERS / "loader.py", suite, loader])
 
 
+def cpp(suite: Path) -> Answers:
+    """The C++ loader, over the C library of the onnxruntime that is installed."""
+    from tests.device.cpp.programs import compiled, library
+
+    return _answers([compiled(ADAPTERS / "conformance.cpp"), suite, library()])
+
+
 def kotlin(suite: Path) -> Answers:
     """The Kotlin loader on a JVM, over onnxruntime for Java."""
     from tests.device.kotlin import jvm
@@ -110,6 +117,7 @@ def chromium(suite: Path) -> Answers:
 
 LOADERS = (
     Loader(name="python", run=python, exact=True),
+    Loader(name="cpp", run=cpp, exact=True),
     Loader(name="kotlin", run=kotlin, exact=True),
     Loader(name="swift", run=swift, exact=True),
     Loader(name="node", run=node, exact=False),

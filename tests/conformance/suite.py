@@ -1,6 +1,6 @@
 """The suite on disk: one folder a bundle, and `plan.json`, which is all that an adapter reads besides.
 
-    plan.json: [{"name", "folder", "calls": [[{"name", "dtype", "shape", "hex"}]]}]
+    plan.json: [{"name", "folder", "calls": [[{"name", "dtype", "shape", "size", "hex"}]]}], `size` in bytes
 
 An adapter opens each bundle, opens a session, runs the self-test, then the calls, and prints one JSON object, by name:
 
@@ -118,6 +118,9 @@ def _random_calls(model: onnx.ModelProto) -> tuple[Call, ...]:
 
 def _as_json(call: Call) -> list[dict[str, Any]]:
     return [
-        {"name": name, "dtype": t.dtype, "shape": t.shape, "hex": t.data.hex()}
+        {
+            **{"name": name, "dtype": t.dtype, "shape": t.shape},
+            **{"size": len(t.data), "hex": t.data.hex()},
+        }
         for name, t in call.inputs.items()
     ]
