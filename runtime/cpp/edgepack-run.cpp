@@ -92,7 +92,8 @@ int run(const std::vector<std::string>& words) {
   if (plain.empty() || plain.size() > 2) throw std::invalid_argument("usage: edgepack-run self-test|report|check [BUNDLE]");
   const auto bundle = edgepack::Bundle::open(plain.size() == 2 ? plain[1] : ".");
   if (plain[0] == "check") {
-    std::cout << "{\"files\": " << bundle.check() << "}\n";
+    const auto files = bundle.check();
+    std::cout << "{\"files\": " << files << "}\n";
     return 0;
   }
   const auto session = bundle.session(wishes);

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs this bundle on the board it lies on: verify, copy, verify the copy, self-test, put in place, enable the unit.
+# Installs this bundle on the board it lies on: copy it, verify every file of the copy, self-test, put in place, enable the unit.
 # What was installed before stays until the new one has passed. A second run finds nothing to do. No root needed.
 set -eu
 
@@ -66,12 +66,13 @@ if [ -n "$runner" ]; then
     command="\"$runner\""
 else
     python=$(command -v "$python") || stop "there is no $python" "apt-get install python3, or give --python or --runner"
-    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 8))' ||
-        stop "$python is older than Python 3.8" "give a newer one with --python, or a compiled one with --runner"
-    for module in numpy onnxruntime; do
-        ORT_DISABLE_TELEMETRY=1 "$python" -c "import $module" 2>/dev/null ||
-            stop "$python has no $module" "install it for this Python (on a Jetson NVIDIA's onnxruntime-gpu), or give --runner"
-    done
+    missing=$("$python" -c 'import importlib.util, sys
+print("Python 3.8" if sys.version_info < (3, 8) else "",
+      *(name for name in ("numpy", "onnxruntime") if not importlib.util.find_spec(name)))' 2>&1) ||
+        stop "$python does not start: $missing" "give another with --python, or a compiled program with --runner"
+    case $missing in
+    *[a-z]*) stop "$python lacks:$missing" "install it for this Python (on a Jetson NVIDIA's onnxruntime-gpu), or give --runner" ;;
+    esac
     command="\"$python\" -B \"$place/loader/edgepack_loader.py\""
 fi
 
@@ -113,10 +114,6 @@ else
     trap 'rm -rf -- "$new"' EXIT
     trap 'exit 130' INT TERM
     rm -rf -- "$new"
-    loader check "$bundle" >/dev/null || {
-        say "fix:   copy the bundle to this board again"
-        exit 1
-    }
     cp -R -- "$bundle" "$new" || stop "$new cannot be written" "make room, or choose another folder with --to"
     prove "$new"
     rm -rf -- "$old"

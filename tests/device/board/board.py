@@ -1,4 +1,4 @@
-"""An arm64 Debian board without Python's or C++'s doing on this machine: real arm64 programs, run by qemu (see enter.py).
+"""An arm64 Debian board: real arm64 programs, run by qemu (see enter.py).
 
     with Board.fresh() as board:
         board.put(bundle, "/home/edge/bundle")
@@ -30,10 +30,14 @@ ROOT_UID, EDGE_UID = 0, 1000
 
 
 class Board:
-    """A board of its own: what is written stays until the block ends. Commands run one after another, each after a boot."""
+    """A board of its own: what is written stays until the block ends. Commands run one after another, each after a boot.
+
+    Attributes:
+        image: what every board starts from, as it lies on this machine.
+    """
 
     def __init__(self, image: Path, layer: Path) -> None:
-        self._image, self._layer = image, layer
+        self.image, self._layer = image, layer
 
     @staticmethod
     @contextmanager
@@ -75,14 +79,14 @@ class Board:
 
     def command(self, command: Sequence[str], uid: int = EDGE_UID) -> list[str]:
         """The command of this machine that runs `command` on the board; kill it to cut the power."""
-        here = [self._image.resolve(), self._layer, uid]
+        here = [self.image.resolve(), self._layer, uid]
         return [sys.executable, str(HERE / "enter.py"), *map(str, here), *command]
 
     def _make(self, folder: Path) -> None:
         """Folders above what is put, owned as in the image."""
         upper = self._layer / "upper"
         for above in (*reversed(folder.relative_to(upper).parents), folder.relative_to(upper)):
-            place, given = upper / above, self._image / above
+            place, given = upper / above, self.image / above
             if not place.exists():
                 place.mkdir()
                 if given.exists():

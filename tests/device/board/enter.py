@@ -26,7 +26,9 @@ QEMU = b"/usr/bin/qemu-aarch64-static"
 #: The ELF header of a little-endian 64-bit arm64 program or library; flags: opened at once, credentials of the program, fixed.
 ARM64 = (
     rb":arm64:M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:"
-    rb"\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:" + QEMU + b":OCF"
+    rb"\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:"
+    + QEMU
+    + b":OCF"
 )
 #: Without it onnxruntime reads this machine's x86 /proc/cpuinfo and crashes. The CPU part is a Cortex-A78AE, as in an Orin.
 CPUINFO = "".join(
@@ -50,7 +52,9 @@ def check(result: int, what: str) -> None:
         raise OSError(number, f"{what}: {os.strerror(number)}")
 
 
-def mount(source: str, place: Path, kind: str | None = None, flags: int = 0, data: str | None = None) -> None:
+def mount(
+    source: str, place: Path, kind: str | None = None, flags: int = 0, data: str | None = None
+) -> None:
     texts = [None if x is None else str(x).encode() for x in (source, place, kind, data)]
     check(LIBC.mount(texts[0], texts[1], texts[2], flags, texts[3]), f"mount {place}")
 

@@ -17,16 +17,13 @@ WARNINGS = ("-std=c++17", "-Wall", "-Wextra", "-Werror")
 SANITIZED = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
-def compiled(
-    source: Path, flags: Sequence[str] = SANITIZED, compiler: str = "g++"
-) -> Path:
+def compiled(source: Path, flags: Sequence[str] = SANITIZED, compiler: str = "g++") -> Path:
     """The program out of `source`, out of the cache where the same text was compiled before."""
     include = need(CACHE / "cpp" / "include", "cpp.sh")
     texts = [source, *sorted(LOADER.glob("*.hpp"))]
-    digest = hashlib.sha256(repr((compiler, WARNINGS, flags)).encode())
-    for path in texts:
-        digest.update(path.read_bytes())
-    program = CACHE / "cpp" / "compiled" / f"{source.stem}-{digest.hexdigest()[:16]}"
+    way = hashlib.sha256(repr((compiler, WARNINGS, flags)).encode()).hexdigest()[:8]
+    content = hashlib.sha256(b"".join(path.read_bytes() for path in texts)).hexdigest()[:16]
+    program = CACHE / "cpp" / "compiled" / f"{source.stem}-{way}-{content}"
     if not program.exists():
         program.parent.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=program.parent) as scratch:
@@ -36,6 +33,8 @@ def compiled(
                 [*command, "-o", built, "-ldl"], capture_output=True, text=True, timeout=600
             )
             assert done.returncode == 0, done.stderr[:4000]
+            for old in program.parent.glob(f"{source.stem}-{way}-*"):
+                old.unlink()
             built.replace(program)
     return program
 
