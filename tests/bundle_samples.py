@@ -46,7 +46,7 @@ def conv_model() -> onnx.ModelProto:
         helper.make_node("MatMul", ["flat", "weight"], ["logits"]),
         helper.make_node("Softmax", ["logits"], ["probabilities"]),
     ]
-    return _model(
+    return make_model(
         nodes,
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 8, 8, 1])],
         [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [1, 10])],
@@ -65,14 +65,14 @@ def multi_model() -> onnx.ModelProto:
     outputs.append(helper.make_tensor_value_info("sum", TensorProto.FLOAT, ["batch", 3]))
     nodes = [helper.make_node("Identity", [n], [f"out_{n}"]) for n in DTYPES]
     nodes.append(helper.make_node("Add", ["f32", odd], ["sum"]))
-    return _model(nodes, inputs, outputs, [])
+    return make_model(nodes, inputs, outputs, [])
 
 
 def write_samples(folder: Path) -> None:
     """Write the four bundles below `folder`."""
     for name, model in (("conv", conv_model()), ("multi", multi_model())):
-        _write_bundle(folder / f"{name}-onnx", model, model.SerializeToString(), "onnx")
-        _write_bundle(folder / f"{name}-ort", model, _to_ort(model), "ort")
+        write_bundle(folder / f"{name}-onnx", model, model.SerializeToString(), "onnx")
+        write_bundle(folder / f"{name}-ort", model, to_ort(model), "ort")
 
 
 def seal(bundle: Path, manifest: dict[str, object]) -> None:
@@ -81,12 +81,14 @@ def seal(bundle: Path, manifest: dict[str, object]) -> None:
     (bundle / "manifest.json").write_text(text, encoding="utf-8")
 
 
-def _model(nodes, inputs, outputs, initializers) -> onnx.ModelProto:  # type: ignore[no-untyped-def]
+def make_model(nodes, inputs, outputs, initializers) -> onnx.ModelProto:  # type: ignore[no-untyped-def]
+    """A model of operator set 17, which every runtime here takes."""
     graph = helper.make_graph(nodes, "sample", inputs, outputs, initializers)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def _to_ort(model: onnx.ModelProto) -> bytes:
+def to_ort(model: onnx.ModelProto) -> bytes:
+    """`model` in ORT format, optimized as for an ARM CPU."""
     with tempfile.TemporaryDirectory() as scratch:
         source, target = Path(scratch) / "m.onnx", Path(scratch) / "ort"
         onnx.save(model, source)
@@ -103,12 +105,13 @@ def _to_ort(model: onnx.ModelProto) -> bytes:
         return next(target.glob("*.ort")).read_bytes()
 
 
-def _feeds(model: onnx.ModelProto, rng: np.random.Generator) -> dict[str, np.ndarray]:
+def random_feeds(model: onnx.ModelProto, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Random inputs; a free dimension is 2."""
     feeds: dict[str, np.ndarray] = {}
     for value in model.graph.input:
         tensor = value.type.tensor_type
         dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
-        x = rng.random([d.dim_value or 2 for d in tensor.shape.dim])
+        x = rng.random([2 if d.dim_param else d.dim_value for d in tensor.shape.dim])
         if dtype == np.bool_:
             x = np.asarray(x) > 0.5
         elif dtype.kind != "f":
@@ -124,7 +127,19 @@ def _spec(value: onnx.ValueInfoProto) -> dict[str, object]:
     return {"name": value.name, "dtype": dtype, "shape": shape}
 
 
-def _write_bundle(root: Path, model: onnx.ModelProto, data: bytes, suffix: str) -> None:
+def write_bundle(
+    root: Path,
+    model: onnx.ModelProto,
+    data: bytes,
+    suffix: str,
+    *,
+    name: str | None = None,
+    cases: int = 3,
+) -> None:
+    """Write the bundle `root` of `data`, which is `model` as it is or in ORT format, with random golden cases.
+
+    `name`: of the model's file; None: that of the folder.
+    """
     files: list[dict[str, object]] = []
 
     def put(path: str, raw: bytes, role: str) -> str:
@@ -134,12 +149,12 @@ def _write_bundle(root: Path, model: onnx.ModelProto, data: bytes, suffix: str) 
         files.append({"path": path, "size": len(raw), "sha256": digest, "role": role})
         return path
 
-    model_path = put(f"model/{root.name}.{suffix}", data, "model")
+    model_path = put(f"model/{name or root.name}.{suffix}", data, "model")
     session = ort.InferenceSession(data, providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(1)
     golden = []
-    for case in range(3):
-        feeds = _feeds(model, rng)
+    for case in range(cases):
+        feeds = random_feeds(model, rng)
         inputs = [
             {
                 "name": name,

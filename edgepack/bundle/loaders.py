@@ -39,11 +39,13 @@ class LoaderSpec(BaseModel):
 
     Attributes:
         weights_apart: it opens a model whose weights lie in a second file.
+        beside: languages whose loaders go into the same bundles, for those who cannot use this one.
     """
 
     model_config = _STRICT
     language: str
     weights_apart: bool = Field(default=False)
+    beside: tuple[str, ...] = ()
     files: dict[str, str]
     self_test: SelfTest | None = Field(default=None)
 
@@ -116,11 +118,12 @@ def rendered(
         **_of_web(release, target, runtime),
     }
     files = {}
-    for source, place in load_spec(runtime.language).files.items():
-        text = (RUNTIME / runtime.language / source).read_bytes()
-        if source.endswith(".in"):
-            text = Template(text.decode()).substitute(values).encode()
-        files[place] = text
+    for language in (*load_spec(runtime.language).beside, runtime.language):
+        for source, place in load_spec(language).files.items():
+            text = (RUNTIME / language / source).read_bytes()
+            if source.endswith(".in"):
+                text = Template(text.decode()).substitute(values).encode()
+            files[place] = text
     return files
 
 

@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 
 from tests.conftest import CACHE, need
+from tests.device.cpp.programs import LOADER as CPP
+from tests.device.cpp.programs import compiled, library
 from tests.runtime.conftest import LOADER, Copy, with_providers
 
+RUNNER = CPP / "edgepack-run.cpp"
 TENSORRT, CUDA, CPU = (f"{n}ExecutionProvider" for n in ("Tensorrt", "CUDA", "CPU"))
 
 
@@ -59,6 +62,27 @@ def test_without_a_gpu_the_cpu_answers_and_the_report_says_why(
     assert list(report["passed_over"]) == [TENSORRT, CUDA]
     assert "Please install TensorRT libraries" in report["passed_over"][TENSORRT]
     assert "a library or the device is missing" in report["passed_over"][CUDA]
+
+
+def test_the_cpp_loader_falls_back_the_same_way(copy: Copy, gpu_build: Path) -> None:
+    bundle = copy("conv-onnx")
+    with_providers(bundle, TENSORRT, CUDA, CPU, trt_engine_cache_path="${cache}")
+    # The GPU build keeps memory until the process ends.
+    environment = {"ASAN_OPTIONS": "detect_leaks=0", "XDG_CACHE_HOME": str(bundle.parent)}
+    done = subprocess.run(
+        [compiled(RUNNER), "self-test", bundle, "--library", library(gpu_build)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    outcome = json.loads(done.stdout)
+    report = outcome["report"]
+    assert (outcome["passed"], report["provider"], report["proven"]) == (True, CPU, True)
+    assert list(report["passed_over"]) == [TENSORRT, CUDA]
+    # The C API passes on the linker's own words.
+    assert "libonnxruntime_providers_tensorrt.so" in report["passed_over"][TENSORRT]
 
 
 def test_this_build_lists_providers_it_cannot_start(copy: Copy, gpu_build: Path) -> None:

@@ -25,6 +25,8 @@ from tests.conftest import CACHE, ROOT, need
 HERE = Path(__file__).resolve().parent
 LOADER = ROOT / "runtime" / "swift"
 SWIFT = CACHE / "swift"
+#: Takes the conformance suite through the loader.
+ADAPTER = ROOT / "tests" / "conformance" / "adapters" / "conformance.swift"
 #: What Package.swift names, and where it is found here.
 UPSTREAM = "https://github.com/microsoft/onnxruntime-swift-package-manager"
 #: Of the headers and the library that tests/setup/swift.sh fetches.
@@ -133,12 +135,12 @@ def add_loader(bundle: Path) -> None:
 
 
 def build(bundle: Path) -> Path:
-    """The folder of three programs, compiled once for one bundle: its own `self-test`, our `driver`, and
-    `readme`, the Swift out of the bundle's README.md."""
+    """The folder of four programs, compiled once for one bundle: its own `self-test`, our `driver`, the adapter
+    `conformance`, and `readme`, the Swift out of the bundle's README.md."""
     package = [bundle / name for name in ("Package.swift", "README.md", "manifest.json")]
     package += sorted(p for p in (bundle / "loader").rglob("*") if p.is_file())
     ours = [p for p in HERE.rglob("*") if p.suffix in (".swift", ".in", ".c", ".modulemap")]
-    ours = [Path(__file__), *sorted(ours)]
+    ours = [Path(__file__), ADAPTER, *sorted(ours)]
     digest = hashlib.sha256()
     for path in (*package, *ours):
         digest.update(path.read_bytes())
@@ -148,7 +150,13 @@ def build(bundle: Path) -> Path:
             built = _compile(bundle, Path(scratch))
             new = place.with_name(f"{place.name}.{os.getpid()}")
             new.mkdir(parents=True)
-            for name in ("self-test", "driver", "readme", "Modules/CryptoKit.swiftmodule"):
+            for name in (
+                "self-test",
+                "driver",
+                "readme",
+                "conformance",
+                "Modules/CryptoKit.swiftmodule",
+            ):
                 shutil.copy(built / name, new)
             (resources,) = built.glob("*_Edgepack.resources")
             shutil.copytree(resources, new / resources.name)
@@ -164,6 +172,7 @@ def _compile(bundle: Path, scratch: Path) -> Path:
         "Package.swift": package.substitute(bundle=inside(bundle), name=bundle.name),
         "Sources/driver/main.swift": (HERE / "app" / "driver.swift").read_text(),
         "Sources/readme/main.swift": snippet,
+        "Sources/conformance/main.swift": ADAPTER.read_text(),
     }.items():
         (app / path).parent.mkdir(parents=True, exist_ok=True)
         (app / path).write_text(text)
