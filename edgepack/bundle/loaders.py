@@ -16,6 +16,8 @@ from edgepack.resources import RUNTIME
 from edgepack.yamlfile import YamlFile, explain
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
+#: What is written anew for each build and is never run.
+UNRENDERED = {"build.log", "sbom.cdx.json"}
 
 
 class SelfTest(BaseModel):
@@ -35,11 +37,13 @@ class LoaderSpec(BaseModel):
 
     Attributes:
         weights_apart: it opens a model whose weights lie in a second file.
+        purl: the package URL of its runtime, with $package and $version; empty if there is no registry.
     """
 
     model_config = _STRICT
     language: str
     weights_apart: bool = Field(default=False)
+    purl: str = Field(default="")
     files: dict[str, str]
     self_test: SelfTest | None = Field(default=None)
 
@@ -71,7 +75,7 @@ def is_ours(manifest: Manifest, bundle: Path) -> bool:
         manifest.inputs,
         manifest.outputs,
     )
-    others = {f.path for f in manifest.files} - ours.keys() - {"build.log"}
+    others = {f.path for f in manifest.files} - ours.keys() - UNRENDERED
     return all(p.startswith(("model/", "golden/")) for p in others) and all(
         (bundle / place).is_file() and (bundle / place).read_bytes() == text
         for place, text in ours.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -78,7 +79,21 @@ LayoutOption = Annotated[
         "--layout", metavar="nchw|nhwc", help="Axes of image inputs. [default: the model's]"
     ),
 ]
+KeyOption = Annotated[
+    Path,
+    typer.Option(
+        "--key", metavar="FILE.pem", help="The private key that signs.", show_default=False
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is already there.")]
+
+
+def ask_password() -> str | None:
+    """The password of an encrypted key, asked for where somebody can answer."""
+    if not sys.stdin.isatty():
+        return None
+    answer: str = typer.prompt("password of the key", hide_input=True, err=True)
+    return answer
 
 
 def intake_request(
