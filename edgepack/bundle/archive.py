@@ -242,6 +242,7 @@ def _extract(
     path: Path, file: BinaryIO, entries: list[Entry], manifest: Manifest, folder: Path
 ) -> None:
     digests = {f.path: f.sha256 for f in manifest.files}
+    zeros = bytes(_BLOCK)
     for entry in entries:
         place = folder / entry.name
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -250,7 +251,12 @@ def _extract(
             for block in _blocks(file, entry):
                 digest.update(block)
                 crc = zlib.crc32(block, crc)
-                target.write(block)
+                # Zeros stay a hole, as they are in files that were made with room to spare.
+                if block == zeros:
+                    target.seek(len(block), os.SEEK_CUR)
+                else:
+                    target.write(block)
+            target.truncate(entry.size)
         expected = digests.get(entry.name, digest.hexdigest())
         if crc != entry.crc or digest.hexdigest() != expected:
             raise BundleError(

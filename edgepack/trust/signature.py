@@ -82,12 +82,18 @@ def read(bundle: str | Path) -> Signature:
 
 
 def require_trusted(
-    bundle: str | Path, trust: Any, *, app: str | None = None, min_release_seq: int = 0
+    bundle: str | Path,
+    trust: Any,
+    *,
+    app: str | None = None,
+    min_release_seq: int = 0,
+    now: float | None = None,
 ) -> Signature:
     """The bundle's signature, once every rule holds (see `verify_bundle` in runtime/agent/edgepack_trust.py).
 
     Args:
         trust: of `trustfile.load_trust`, or of `trustfile.trust_in`.
+        now: seconds since 1970; the clock's, if not given.
 
     Raises:
         TrustError: the first rule that does not; its kind says which.
@@ -95,7 +101,12 @@ def require_trusted(
     with refusals():
         try:
             verified = rules().verify_bundle(
-                str(bundle), trust, app=app, min_release_seq=min_release_seq, check=checker()
+                str(bundle),
+                trust,
+                app=app,
+                min_release_seq=min_release_seq,
+                now=now,
+                check=checker(),
             )
         except OSError as error:
             raise TrustError(
