@@ -21,6 +21,7 @@ from edgepack.cli.options import (
     RtolOption,
     ShapeOption,
     SignatureOption,
+    TrustModelOption,
     ask_password,
     intake_request,
     parse_batch,
@@ -119,6 +120,7 @@ def build(
     outputs: OutputsOption = None,
     op_handler: OpHandlerOption = None,
     layout: LayoutOption = None,
+    trust_model: TrustModelOption = False,
     app: Annotated[
         str | None, typer.Option("--app", help="Name of the app. [default: the model's file name]")
     ] = None,
@@ -166,7 +168,7 @@ def build(
             batch=parse_batch(batch),
             atol=atol,
             rtol=rtol,
-            intake=intake_request(signature, inputs, outputs, op_handler, layout),
+            intake=intake_request(signature, inputs, outputs, op_handler, layout, trust_model),
             app=app,
             version=app_version,
             release_seq=release_seq,

@@ -85,6 +85,13 @@ KeyOption = Annotated[
         "--key", metavar="FILE.pem", help="The private key that signs.", show_default=False
     ),
 ]
+TrustModelOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust-model",
+        help="Let code run that the model brings along (Lambda layers, your packages' classes, operators that act), confined.",
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is already there.")]
 
 
@@ -102,6 +109,7 @@ def intake_request(
     outputs: list[str] | None,
     op_handler: list[str] | None,
     layout: str | None,
+    trust_model: bool,
 ) -> IntakeRequest:
     """The options of every command that opens a model, as the request they make.
 
@@ -116,6 +124,7 @@ def intake_request(
         outputs=split_names(outputs or ()),
         op_handlers=tuple(op_handler or ()),
         layout=as_layout(layout),
+        trusted=trust_model,
     )
 
 
