@@ -84,6 +84,17 @@ class BundleError(EdgepackError):
     exit_code = 7
 
 
+class TrustError(EdgepackError):
+    """A signature, key or trust file is missing, not valid, or not trusted; `kind` says which rule does not hold."""
+
+    kind = "trust"
+    exit_code = 13
+
+    def __init__(self, cause: str, fix: str, *, kind: str = "trust") -> None:
+        super().__init__(cause, fix)
+        self.kind = kind
+
+
 class OutputError(EdgepackError):
     """The output place cannot be written, or already holds something."""
 

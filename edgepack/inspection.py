@@ -16,6 +16,7 @@ from edgepack.errors import ModelError
 from edgepack.intake.detect import detect_format
 from edgepack.intake.request import IntakeRequest
 from edgepack.intake.source import open_source
+from edgepack.trust.signature import read
 
 
 def inspect(path: str | Path, *, intake: IntakeRequest | None = None) -> dict[str, Any]:
@@ -56,6 +57,7 @@ def _bundle(place: Path) -> dict[str, Any]:
         "steps": data["build"]["steps"],
         "sizes": {"total": sum(sizes.values()), **sizes},
         "tools": data["build"]["tools"],
+        "signature": read(place).as_json(),
     }
 
 

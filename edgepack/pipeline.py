@@ -30,6 +30,8 @@ from edgepack.samples.dataset import Samples
 from edgepack.samples.opening import image_frame, open_samples, require_exists
 from edgepack.stages import StageRunner
 from edgepack.targets import TargetProfile, load_target
+from edgepack.trust.keys import SigningKey, load_private
+from edgepack.trust.signature import sign as sign_bundle
 from edgepack.workspace import publish, refuse_existing, workspace
 
 #: The lane in which what all targets share is shown.
@@ -45,6 +47,7 @@ class BuildResult:
         worst: (stage, L∞ distance from the source framework over all outputs and cases), in order.
         accuracy: how accuracy was measured, and all that was tried.
         timings: of each precision that came into question, where they were timed.
+        signed_by: the id of the key that signed it; None: not signed.
     """
 
     target: str
@@ -57,6 +60,7 @@ class BuildResult:
     accuracy: ChosenPrecision
     timings: Mapping[str, Timing]
     next: str
+    signed_by: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -88,6 +92,7 @@ def build(
     app: str | None = None,
     version: str = "0.0.0",
     release_seq: int = 0,
+    sign: str | Path | SigningKey | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> tuple[BuildResult, ...]:
@@ -110,6 +115,7 @@ def build(
         atol, rtol: replace the profiles' parity tolerances, |a − b| ≤ atol + rtol·|b|.
         intake: which part of the model to take, and how; all of it otherwise.
         app: the name in the manifest and in folder names; the model's file name otherwise.
+        sign: the private key that signs the bundles, or its file (an encrypted one's password: $EDGEPACK_KEY_PASSWORD).
 
     Returns: one result per target, in the order asked for. Either all bundles are in place, or none is.
 
@@ -118,6 +124,7 @@ def build(
     """
     path, output = Path(model), Path(output_dir)
     progress = progress or Progress()
+    key = load_private(Path(sign)) if isinstance(sign, (str, Path)) else sign
     name = app_name(app, path)
     release = Release(app=name, version=version, seq=release_seq)
     profiles = _profiles(targets)
@@ -225,7 +232,9 @@ def build(
             )
             say("self-test")
             _require_self_test(bundle, manifest)
-            result = _result(choice, final, origin, chosen)
+            if key is not None:
+                sign_bundle(bundle, key)
+            result = _result(choice, final, origin, chosen, key)
             progress.finish(profile.name, result.precision)
             results.append(result)
             finished.append((bundle, final))
@@ -286,7 +295,11 @@ def _samples(
 
 
 def _result(
-    choice: Choice, final: Path, source: SourceModel, chosen: ChosenPrecision
+    choice: Choice,
+    final: Path,
+    source: SourceModel,
+    chosen: ChosenPrecision,
+    key: SigningKey | None,
 ) -> BuildResult:
     plan, stages = choice.chosen.plan, choice.chosen.stages
     return BuildResult(
@@ -300,4 +313,5 @@ def _result(
         accuracy=chosen,
         timings=choice.timings,
         next=plan.profile.next,
+        signed_by=key.id if key is not None else None,
     )

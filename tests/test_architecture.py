@@ -42,6 +42,7 @@ FLOORS = (
     (
         "runtimes",
         "targets",
+        "trust",
         "samples",
         "prove",
         "intake",

@@ -20,6 +20,8 @@ from edgepack.yamlfile import YamlFile, explain
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 #: semver.org, 2.0.0, without build metadata, which npm drops.
 _SEMANTIC = r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?"
+#: What is written anew for each build and is never run.
+UNRENDERED = {"build.log", "sbom.cdx.json"}
 
 
 class SelfTest(BaseModel):
@@ -40,12 +42,14 @@ class LoaderSpec(BaseModel):
     Attributes:
         weights_apart: it opens a model whose weights lie in a second file.
         beside: languages whose loaders go into the same bundles, for those who cannot use this one.
+        purl: the package URL of its runtime, with $package and $version; empty if there is no registry.
     """
 
     model_config = _STRICT
     language: str
     weights_apart: bool = Field(default=False)
     beside: tuple[str, ...] = ()
+    purl: str = Field(default="")
     files: dict[str, str]
     self_test: SelfTest | None = Field(default=None)
 
@@ -77,7 +81,7 @@ def is_ours(manifest: Manifest, bundle: Path) -> bool:
         manifest.inputs,
         manifest.outputs,
     )
-    others = {f.path for f in manifest.files} - ours.keys() - {"build.log"}
+    others = {f.path for f in manifest.files} - ours.keys() - UNRENDERED
     return all(p.startswith(("model/", "golden/")) for p in others) and all(
         (bundle / place).is_file() and (bundle / place).read_bytes() == text
         for place, text in ours.items()

@@ -7,7 +7,6 @@ time, host name or absolute path in it.
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -24,8 +23,8 @@ from edgepack.targets import Precision
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
-#: Files that may lie beside the manifest without being listed: signatures over it.
-SIGNATURES = re.compile(r"manifest\.(sig|json\.sig)[A-Za-z0-9._-]*")
+#: The one file that may lie beside the manifest without being listed: the signature over it.
+SIGNATURE = "manifest.sig"
 
 _STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
 

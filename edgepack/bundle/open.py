@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 from edgepack.artifact import file_sha256
-from edgepack.bundle.manifest import MANIFEST, SIGNATURES, Manifest
+from edgepack.bundle.manifest import MANIFEST, SIGNATURE, Manifest
 from edgepack.errors import BundleError
 
 
@@ -43,7 +43,7 @@ def check_files(bundle: Path, manifest: Manifest) -> None:
         elif not stat.S_ISDIR(mode):
             wrong.append(f"{name} is not a regular file")
     listed = {f.path for f in manifest.files}
-    extra = {n for n in on_disk - listed if n != MANIFEST and not SIGNATURES.fullmatch(n)}
+    extra = {n for n in on_disk - listed if n not in (MANIFEST, SIGNATURE)}
     wrong += [f"{n} is not in the manifest" for n in sorted(extra)]
     for file in manifest.files:
         path = bundle / file.path

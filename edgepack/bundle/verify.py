@@ -21,8 +21,10 @@ from edgepack import proc
 from edgepack.bundle.loaders import SelfTest, is_ours, load_spec
 from edgepack.bundle.manifest import Manifest
 from edgepack.bundle.open import check_files, load_manifest
-from edgepack.errors import BundleError, DataError, EnvironmentMissing
+from edgepack.errors import BundleError, DataError, EnvironmentMissing, UsageError
 from edgepack.resources import RUNTIME
+from edgepack.trust.signature import Signature, read, require_trusted
+from edgepack.trust.trustfile import load_trust, trust_in
 
 _SELF_TEST_TIMEOUT_S = 600.0
 
@@ -37,6 +39,7 @@ class VerifyResult:
         passed: every golden case is within its bounds.
         cases: per case, output and origin: max_abs, atol, rtol, passed.
         report: the loader's own report (provider, versions).
+        signature: who signed it, and whether that was checked.
     """
 
     bundle: Path
@@ -46,21 +49,38 @@ class VerifyResult:
     passed: bool
     cases: list[dict[str, Any]]
     report: dict[str, Any]
+    signature: Signature
 
     def as_json(self) -> dict[str, Any]:
         """Plain data."""
-        return {**vars(self), "bundle": str(self.bundle)}
+        return {
+            **vars(self),
+            "bundle": str(self.bundle),
+            "signature": self.signature.as_json(),
+        }
 
 
-def verify(bundle: str | Path) -> VerifyResult:
-    """Check a bundle's schema, its files, and its answers.
+def verify(
+    bundle: str | Path,
+    *,
+    trust: str | Path | None = None,
+    key: str | Path | None = None,
+    app: str | None = None,
+) -> VerifyResult:
+    """Check a bundle's signature, if it is said whom to trust; then its schema, its files, and its answers.
 
     The golden run goes through the bundle's own loader where this host can run it, else through the Python loader.
 
+    Args:
+        trust: a trust file. key: a public key (PEM), in place of one.
+        app: the app it must be; asked only with `trust` or `key`.
+
     Raises:
+        TrustError: the signature is missing, malformed, or not trusted.
         BundleError: schema or files are wrong. A golden miss is no error here but `passed=False`.
     """
     root = Path(bundle)
+    signature = _signature(root, trust, key, app)
     manifest = load_manifest(root)
     check_files(root, manifest)
     own = load_spec(manifest.runtime.language).self_test
@@ -82,7 +102,21 @@ def verify(bundle: str | Path) -> VerifyResult:
         passed=outcome["passed"],
         cases=outcome["cases"],
         report=outcome["report"],
+        signature=signature,
     )
+
+
+def _signature(
+    root: Path, trust: str | Path | None, key: str | Path | None, app: str | None
+) -> Signature:
+    if trust is None and key is None:
+        if app is not None:
+            raise UsageError("an app is asked for, but not whom to trust", "add --trust or --key")
+        return read(root)
+    if trust is not None and key is not None:
+        raise UsageError("a trust file and a key are given", "give one of them")
+    trusted = load_trust(trust) if trust is not None else trust_in(str(key))
+    return require_trusted(root, trusted, app=app)
 
 
 def self_test(bundle: Path) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from edgepack.bundle.manifest import (
     Tensor,
 )
 from edgepack.bundle.preprocessing import settled
+from edgepack.bundle.sbom import SBOM, sbom
 from edgepack.errors import StepError
 from edgepack.passes.plan import Plan
 from edgepack.prove.engine import Tensors
@@ -71,7 +72,7 @@ def write_bundle(
     log: str,
     frame: Frame | None = None,
 ) -> Manifest:
-    """Fill `folder` with the model, golden tensors, loader, README and log, and seal it with the manifest.
+    """Fill `folder` with the model, golden tensors, loader, README, log and SBOM, and seal it with the manifest.
 
     Args:
         shipped: what `model` answers to the golden feeds on this machine.
@@ -105,6 +106,9 @@ def write_bundle(
     for path, content in files.items():
         writer.write(path, content, "doc" if path.endswith(".md") else "loader")
     writer.write("build.log", log.encode(), "log")
+    tools = tool_versions()
+    bill = sbom(release, target, shipped_model, runtime, source, writer.files, tools)
+    writer.write(SBOM, bill, "doc")
     manifest = Manifest(
         schema=SCHEMA,
         critical=(),
@@ -121,7 +125,7 @@ def write_bundle(
             precision=precision,
             golden_from=golden.origin,
             steps=tuple(stages),
-            tools=tool_versions(),
+            tools=tools,
         ),
     )
     (folder / MANIFEST).write_bytes(manifest.to_json())

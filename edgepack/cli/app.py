@@ -10,7 +10,21 @@ from typing import Annotated
 
 import typer
 
-from edgepack.cli import build, check, convert, diff, inspect, quickstart, run, targets, verify
+from edgepack.cli import (
+    archive,
+    build,
+    check,
+    convert,
+    diff,
+    inspect,
+    keygen,
+    quickstart,
+    run,
+    sign,
+    targets,
+    trust,
+    verify,
+)
 from edgepack.errors import EdgepackError
 
 #: 128 + SIGINT, as shells have it.
@@ -34,6 +48,10 @@ verify.register(app)
 inspect.register(app)
 check.register(app)
 diff.register(app)
+keygen.register(app)
+sign.register(app)
+app.add_typer(trust.app, name="trust")
+archive.register(app)
 app.add_typer(targets.app, name="targets")
 quickstart.register(app)
 

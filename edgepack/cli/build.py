@@ -21,6 +21,8 @@ from edgepack.cli.options import (
     RtolOption,
     ShapeOption,
     SignatureOption,
+    TrustModelOption,
+    ask_password,
     intake_request,
     parse_batch,
     parse_shapes,
@@ -34,7 +36,9 @@ edgepack build emotion_model.hdf5 -t jetson-orin -t android -t ios -t web --cali
 
 edgepack build model.keras -t android --calibration photos/ --preprocess torch --eval labelled/ --metric top1 --max-drop 0.5
 
-edgepack build model.onnx -t ./my-board.yaml --precision fp16 --shape image=1x224x224x3"""
+edgepack build model.onnx -t ./my-board.yaml --precision fp16 --shape image=1x224x224x3
+
+edgepack build model.onnx -t jetson-orin --app digits --release-seq 7 --sign release.pem"""
 
 
 class Prefer(str, Enum):
@@ -116,6 +120,7 @@ def build(
     outputs: OutputsOption = None,
     op_handler: OpHandlerOption = None,
     layout: LayoutOption = None,
+    trust_model: TrustModelOption = False,
     app: Annotated[
         str | None, typer.Option("--app", help="Name of the app. [default: the model's file name]")
     ] = None,
@@ -125,6 +130,12 @@ def build(
     release_seq: Annotated[
         int, typer.Option("--release-seq", min=0, help="Place in the order of releases.")
     ] = 0,
+    sign: Annotated[
+        Path | None,
+        typer.Option(
+            "--sign", metavar="KEY.pem", help="Sign the bundles with this key (edgepack keygen)."
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
@@ -136,6 +147,11 @@ def build(
     from edgepack.cli.show import build_table, print_json
     from edgepack.pipeline import build as build_bundles
 
+    key = None
+    if sign is not None:
+        from edgepack.trust.keys import load_private
+
+        key = load_private(sign, ask_password)
     with live_progress(quiet=json) as progress:
         results = build_bundles(
             model,
@@ -152,10 +168,11 @@ def build(
             batch=parse_batch(batch),
             atol=atol,
             rtol=rtol,
-            intake=intake_request(signature, inputs, outputs, op_handler, layout),
+            intake=intake_request(signature, inputs, outputs, op_handler, layout, trust_model),
             app=app,
             version=app_version,
             release_seq=release_seq,
+            sign=key,
             overwrite=overwrite,
             progress=progress,
         )

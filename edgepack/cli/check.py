@@ -16,6 +16,7 @@ from edgepack.cli.options import (
     OutputsOption,
     ShapeOption,
     SignatureOption,
+    TrustModelOption,
     intake_request,
     parse_batch,
     parse_shapes,
@@ -89,6 +90,7 @@ def check(
     outputs: OutputsOption = None,
     op_handler: OpHandlerOption = None,
     layout: LayoutOption = None,
+    trust_model: TrustModelOption = False,
     json: Json = False,
 ) -> None:
     """Check what of a model a target does not take, and which provider would run which part. Writes nothing.
@@ -109,7 +111,7 @@ def check(
             preprocessing=preprocess,
             shapes=parse_shapes(shape),
             batch=parse_batch(batch),
-            intake=intake_request(signature, inputs, outputs, op_handler, layout),
+            intake=intake_request(signature, inputs, outputs, op_handler, layout, trust_model),
             second_opinion=second_opinion,
             progress=progress,
         )

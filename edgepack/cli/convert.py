@@ -20,6 +20,7 @@ from edgepack.cli.options import (
     RtolOption,
     ShapeOption,
     SignatureOption,
+    TrustModelOption,
     intake_request,
     parse_batch,
     parse_shapes,
@@ -55,6 +56,7 @@ def convert(
     outputs: OutputsOption = None,
     op_handler: OpHandlerOption = None,
     layout: LayoutOption = None,
+    trust_model: TrustModelOption = False,
     opset: Annotated[
         int | None,
         typer.Option(
@@ -78,7 +80,7 @@ def convert(
             atol=atol,
             rtol=rtol,
             opset=opset,
-            intake=intake_request(signature, inputs, outputs, op_handler, layout),
+            intake=intake_request(signature, inputs, outputs, op_handler, layout, trust_model),
             overwrite=overwrite,
             progress=progress,
         )

@@ -12,6 +12,7 @@ from edgepack.cli.options import (
     Json,
     ShapeOption,
     SignatureOption,
+    TrustModelOption,
     intake_request,
     parse_batch,
     parse_shapes,
@@ -76,6 +77,7 @@ def diff(
     shape: ShapeOption = None,
     batch: BatchOption = None,
     signature: SignatureOption = None,
+    trust_model: TrustModelOption = False,
     json: Json = False,
 ) -> None:
     """Compare two models layer by layer: where they first part, and where they are furthest apart."""
@@ -92,7 +94,7 @@ def diff(
             sqnr_below=sqnr_below,
             shapes=parse_shapes(shape),
             batch=parse_batch(batch),
-            intake=intake_request(signature, None, None, None, None),
+            intake=intake_request(signature, None, None, None, None, trust_model),
             progress=progress,
         )
     if json:

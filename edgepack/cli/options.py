@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -78,7 +79,28 @@ LayoutOption = Annotated[
         "--layout", metavar="nchw|nhwc", help="Axes of image inputs. [default: the model's]"
     ),
 ]
+KeyOption = Annotated[
+    Path,
+    typer.Option(
+        "--key", metavar="FILE.pem", help="The private key that signs.", show_default=False
+    ),
+]
+TrustModelOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust-model",
+        help="Let code run that the model brings along (Lambda layers, your packages' classes, operators that act), confined.",
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is already there.")]
+
+
+def ask_password() -> str | None:
+    """The password of an encrypted key, asked for where somebody can answer."""
+    if not sys.stdin.isatty():
+        return None
+    answer: str = typer.prompt("password of the key", hide_input=True, err=True)
+    return answer
 
 
 def intake_request(
@@ -87,6 +109,7 @@ def intake_request(
     outputs: list[str] | None,
     op_handler: list[str] | None,
     layout: str | None,
+    trust_model: bool,
 ) -> IntakeRequest:
     """The options of every command that opens a model, as the request they make.
 
@@ -101,6 +124,7 @@ def intake_request(
         outputs=split_names(outputs or ()),
         op_handlers=tuple(op_handler or ()),
         layout=as_layout(layout),
+        trusted=trust_model,
     )
 
 

@@ -58,6 +58,8 @@ def build_table(results: Sequence[BuildResult]) -> None:
             f"[bold]{r.target}[/]  {escape(str(r.bundle))}", highlight=False, soft_wrap=True
         )
         console.print(f"  {r.precision}: {escape(r.because)}", highlight=False, soft_wrap=True)
+        if r.signed_by:
+            console.print(f"  signed with key {r.signed_by}", highlight=False, soft_wrap=True)
         console.print(f"  next: {escape(r.next)}", highlight=False, soft_wrap=True)
     console.print(
         f"check one: edgepack verify {escape(str(results[0].bundle))}",
@@ -150,6 +152,9 @@ def verify_text(result: VerifyResult) -> None:
         highlight=False,
         markup=False,
     )
+    console.print(
+        f"signature: {signature_text(result.signature.as_json())}", highlight=False, markup=False
+    )
     console.print("[green]verified[/]" if result.passed else "[red]NOT verified[/]")
 
 
@@ -172,6 +177,7 @@ def inspect_text(data: dict[str, Any]) -> None:
             f"{runtime['package']} {runtime['version']} (at least {runtime['min_version']})",
         )
         line("providers", ", ".join(p["name"] for p in runtime["providers"]))
+        line("signature", signature_text(data["signature"]))
         line("size", ", ".join(f"{role} {size(n)}" for role, n in data["sizes"].items()))
     else:
         line("model", f"{data['format']}, {size(data['size'])}, {data['parameters']:,} parameters")
@@ -199,6 +205,36 @@ def targets_table(profiles: Sequence[TargetProfile]) -> None:
         providers = ", ".join(q.name.removesuffix("ExecutionProvider") for q in p.runtime.providers)
         table.add_row(p.name, p.title, ", ".join(p.precisions), providers)
     Console().print(table)
+
+
+def trust_table(data: dict[str, Any]) -> None:
+    """Whom a trust file trusts."""
+    console = Console()
+    table = Table(
+        title=f"trust file, version {data['version']}, issued {data['issued']}",
+        title_justify="left",
+    )
+    for heading in ("key", "id", "from", "to", "apps", "state now"):
+        table.add_column(heading)
+    for key in data["keys"]:
+        apps = ", ".join(key["apps"]) or "all"
+        span = (key["not_before"][:10], key["not_after"][:10])
+        table.add_row(escape(key["name"]), key["id"][:12], *span, apps, key["state"])
+    console.print(table)
+    for key in data["revoked"]:
+        console.print(f"revoked {key['id']}: {escape(key['reason'])}", highlight=False)
+    for app, seq in data["min_release_seq"].items():
+        console.print(f"{app}: release {seq} or later", highlight=False)
+
+
+def signature_text(signature: dict[str, Any]) -> str:
+    """What is known of a bundle's signature, in a line."""
+    key = signature["key_id"]
+    return {
+        "none": "not signed (edgepack sign BUNDLE --key KEY)",
+        "unchecked": f"signed with key {key[:16]}…, not checked: say whom you trust with --trust or --key",
+        "trusted": f"trusted: {signature['key_name'] or 'key'}, key {key[:16]}…",
+    }[signature["state"]]
 
 
 def quickstart_table(result: QuickstartResult) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import stat
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -15,6 +17,7 @@ from edgepack.artifact import ModelFile, TensorSpec
 from edgepack.errors import EnvironmentMissing, ModelError, UsageError
 from edgepack.intake.checkpoint_files import weight_files
 from edgepack.intake.detect import framework_path
+from edgepack.intake.limits import Limits
 from edgepack.intake.request import IntakeRequest
 from edgepack.intake.vet.keras_archive import vet_keras_archive
 from edgepack.proc import Worker, WorkerDied
@@ -32,22 +35,24 @@ _ENVIRONMENT = {
 #: `python -m` would look for modules in the working folder first, where an archive may just have been unpacked.
 _START = (
     "import sys; sys.path[:] = [p for p in sys.path if p]; "
-    "from edgepack.intake.worker import main; main()"
+    "from edgepack.intake.worker import main; main(sys.argv[1])"
 )
 #: Keras goes by the suffix.
 _SUFFIXES = {"keras": (".keras",), "keras-hdf5": (".h5", ".hdf5")}
 
 
 class ChildSource:
-    """A model opened by TensorFlow in a child process.
+    """A model opened by TensorFlow in a child process, which is confined (confine.py): it has no network, sees the model and what Python
+    needs, and writes into one folder, from which regular files alone are taken.
 
     The constructor returns at once; TensorFlow's start-up runs beside the caller until `inputs` is first asked for.
     """
 
     def __init__(self, path: Path, form: str, folder: Path, request: IntakeRequest) -> None:
         """Raises EnvironmentMissing: TensorFlow or tf2onnx is not installed. ModelError: what can be seen without them is not sound."""
+        limits = Limits.from_environment()
         if form == "keras":
-            vet_keras_archive(path)
+            vet_keras_archive(path, trusted=request.trusted)
         for package in ("tensorflow", "tf2onnx"):
             if find_spec(package) is None:
                 raise EnvironmentMissing(
@@ -59,9 +64,13 @@ class ChildSource:
         self.beside = weight_files(self.path) if form == "checkpoint" else ()
         self.rounding: dict[str, float] = {}
         self._folder = folder
+        self._limits = limits
+        #: The one place in which the child may write.
+        self._outbox = folder / "child"
+        self._outbox.mkdir()
         self._opened: dict[str, Any] | None = None
         self._worker = Worker(
-            [sys.executable, "-c", _START],
+            [sys.executable, "-c", _START, json.dumps(self._confinement(request))],
             log_path=folder / "tensorflow.log",
             environment=_ENVIRONMENT,
         )
@@ -88,10 +97,15 @@ class ChildSource:
         return _specs(self._open()["outputs"])
 
     def convert(self, path: Path) -> tuple[ModelFile, tuple[str, ...]]:
-        self._open()
-        self._send({"do": "convert", "to": str(path)})
+        guards = ", ".join(self._open()["guards"]) or "none"
+        made = self._outbox / "converted"
+        made.mkdir()
+        self._send({"do": "convert", "to": str(made / path.name)})
         reply = self._receive()
-        return onnxfile.wrap_file(path), tuple(reply["log"])
+        for file in made.iterdir():
+            _take(file, path.parent / file.name)
+        said = f"guards of the process that opened the model: {guards}"
+        return onnxfile.wrap_file(path), (said, *reply["log"])
 
     def answer(self, feeds: Sequence[Tensors]) -> Answers:
         self._open()
@@ -99,8 +113,10 @@ class ChildSource:
         for i, feed in enumerate(feeds):
             to, back = self._folder / f"feed-{i}.npz", self._folder / f"answer-{i}.npz"
             np.savez(to, *[feed[s.name] for s in self.inputs])
-            self._send({"do": "answer", "from": str(to), "to": str(back)})
+            made = self._outbox / back.name
+            self._send({"do": "answer", "from": str(to), "to": str(made)})
             self._receive()
+            _take(made, back)
             with np.load(back) as loaded:
                 values = [loaded[f"arr_{k}"] for k in range(len(self.outputs))]
                 for k, spec in enumerate(self.outputs):
@@ -130,16 +146,42 @@ class ChildSource:
         except WorkerDied as death:
             raise self._crash(death) from None
         if "error" in reply:
-            kind = {"UsageError": UsageError}.get(reply["error"]["kind"], ModelError)
-            raise kind(reply["error"]["cause"], reply["error"]["fix"])
+            cause, fix = reply["error"]["cause"], reply["error"]["fix"]
+            if hit := self._limits.hit(None, cause):
+                raise ModelError(f"{cause}; it ran into {hit[0]}", hit[1])
+            raise {"UsageError": UsageError}.get(reply["error"]["kind"], ModelError)(cause, fix)
         return reply
 
+    def _confinement(self, request: IntakeRequest) -> dict[str, Any]:
+        """What `confine` is asked for: the model is read where it lies, and the golden inputs in the folder around the child's."""
+        model = self.path.parent if self.beside else self.path
+        read = [model.resolve(), self._folder.resolve()]
+        return {
+            **vars(self._limits),
+            # A user's own code may read what it likes.
+            "read": ["/"] if request.op_handlers else [str(p) for p in read],
+            "write": str(self._outbox.resolve()),
+        }
+
     def _crash(self, death: WorkerDied) -> ModelError:
+        if hit := self._limits.hit(death.returncode, death.log):
+            return ModelError(f"{self.path.name}: TensorFlow's process ran into {hit[0]}", hit[1])
         how = f"signal {-death.returncode}" if death.returncode < 0 else f"exit {death.returncode}"
         return ModelError(
             f"{self.path.name}: TensorFlow's process ended with {how}; its last words:\n{death.log.strip()}",
             "signal 9 is often too little memory; otherwise the words above say why",
         )
+
+
+def _take(file: Path, to: Path) -> None:
+    """Move a file out of the child's folder; what is no plain file of its own is nothing that the child should have made."""
+    info = file.lstat()
+    if not stat.S_ISREG(info.st_mode) or info.st_nlink != 1:
+        raise ModelError(
+            f"the process that opened the model left {file.name}, which is no file of its own",
+            "do not use this model: it ran code",
+        )
+    file.replace(to)
 
 
 def _suffixed(path: Path, form: str, folder: Path) -> Path:

@@ -27,6 +27,8 @@ class IntakeRequest:
         layout: the axes that image inputs of the result have.
         shapes: sizes of inputs, for what a source must know before it can be opened: an unknown rank, a layer that takes no free
             size. They are checked and made part of the model by the shapes step.
+        trusted: what the model brings along to run (Lambda layers, other packages' classes, operators that act) may run, in the
+            same confined process.
     """
 
     signature: str | None = None
@@ -35,6 +37,7 @@ class IntakeRequest:
     op_handlers: tuple[str, ...] = ()
     layout: Layout | None = None
     shapes: tuple[tuple[str, tuple[Dim, ...]], ...] = ()
+    trusted: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Plain data: `IntakeRequest.from_json(r.as_json()) == r`."""
@@ -50,6 +53,7 @@ class IntakeRequest:
             op_handlers=tuple(data["op_handlers"]),
             layout=data["layout"],
             shapes=tuple((name, tuple(sizes)) for name, sizes in data["shapes"]),
+            trusted=data["trusted"],
         )
 
 

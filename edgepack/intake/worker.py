@@ -9,20 +9,27 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from edgepack.errors import EdgepackError
 from edgepack.intake.child_model import ChildModel, open_model
+from edgepack.intake.confine import confine
 from edgepack.intake.request import IntakeRequest
 
 
-def main() -> None:
-    """Serve requests until stdin ends."""
+def main(confinement: str) -> None:
+    """Serve requests until stdin ends.
+
+    Args:
+        confinement: what `confine` is asked for, JSON.
+    """
+    guards = confine(json.loads(confinement))
     # Whatever prints to stdout must not break the protocol.
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    server = _Server()
+    server = _Server(guards)
     for line in sys.stdin:
         try:
             reply = server.handle(json.loads(line))
@@ -34,7 +41,8 @@ def main() -> None:
 
 
 class _Server:
-    def __init__(self) -> None:
+    def __init__(self, guards: Sequence[str]) -> None:
+        self._guards = guards
         self._model: ChildModel | None = None
 
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -46,6 +54,7 @@ class _Server:
             )
             return {
                 "framework": self._model.framework,
+                "guards": self._guards,
                 "inputs": [vars(s) for s in self._model.inputs],
                 "outputs": [vars(s) for s in self._model.outputs],
             }
@@ -78,7 +87,3 @@ class _Log(logging.Handler):
 def _say(replies: IO[str], reply: dict[str, Any]) -> None:
     replies.write(json.dumps(reply) + "\n")
     replies.flush()
-
-
-if __name__ == "__main__":
-    main()

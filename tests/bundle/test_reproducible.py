@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,9 @@ from pathlib import Path
 import numpy as np
 
 import edgepack
+from edgepack.bundle.archive import pack
+from edgepack.trust.keys import generate
+from tests.conftest import ROOT
 from tests.models import conv_model, images, two_input_model, write
 
 TARGETS = ["jetson-orin", "android", "android-nnapi", "ios", "web", "web-webgpu"]
@@ -23,14 +27,26 @@ def content(folder: Path) -> dict[str, bytes]:
     }
 
 
-def build_elsewhere(model: Path, samples: Path, output: Path) -> None:
-    """Build in a process of its own, with another order of sets and from another folder."""
+def build_elsewhere(model: Path, samples: Path, output: Path, key: Path) -> None:
+    """Build from another checkout, in a process of its own, with another order of sets, from another folder, in another time zone."""
+    checkout = model.parent / "checkout"
+    for folder in ("edgepack", "runtime", "targets"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / folder, checkout / folder, ignore=ignored)
     targets = [part for target in TARGETS for part in ("-t", target)]
-    arguments = [model, *targets, "--calibration", samples, "-o", output, "--json"]
+    arguments = [model, *targets, "--calibration", samples, "-o", output, "--sign", key, "--json"]
     subprocess.run(
         [sys.executable, "-m", "edgepack", "build", *map(str, arguments)],
-        env={**os.environ, "PYTHONHASHSEED": "4242"},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(checkout),
+            "PYTHONHASHSEED": "4242",
+            "TZ": "Asia/Kathmandu",
+            "LC_ALL": "C",
+            "SOURCE_DATE_EPOCH": "1",
+        },
         cwd=model.parent,
+        umask=0o077,
         capture_output=True,
         check=True,
     )
@@ -42,14 +58,23 @@ def test_two_builds_in_two_processes_give_the_same_bundles(tmp_path: Path) -> No
         write(conv_model(), side / "tiny.onnx")
     np.save(there / "samples.npy", images(20))
     # The file's name is not part of the result.
-    build_elsewhere(there / "tiny.onnx", there / "samples.npy", there / "out")
+    key = generate(tmp_path / "release.pem").private
+    build_elsewhere(there / "tiny.onnx", there / "samples.npy", there / "out", key)
     edgepack.build(
-        here / "tiny.onnx", targets=TARGETS, calibration=images(20), output_dir=here / "out"
+        here / "tiny.onnx",
+        targets=TARGETS,
+        calibration=images(20),
+        output_dir=here / "out",
+        sign=key,
     )
+    for side in (here, there):
+        for target in TARGETS:
+            pack(side / "out" / f"tiny-{target}")
     ours, theirs = content(here / "out"), content(there / "out")
     assert list(ours) == list(theirs)
     assert [name for name in ours if ours[name] != theirs[name]] == []
-    assert len([name for name in ours if name.endswith("manifest.json")]) == len(TARGETS)
+    for name in ("manifest.json", "manifest.sig", "sbom.cdx.json", ".edgepack"):
+        assert len([n for n in ours if n.endswith(name)]) == len(TARGETS)
 
 
 def test_a_bundle_does_not_depend_on_what_else_is_built(tmp_path: Path) -> None:

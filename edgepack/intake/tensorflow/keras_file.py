@@ -15,22 +15,30 @@ from edgepack.intake.vet.hdf5 import vet_archive_weights, vet_hdf5
 
 
 def open_keras(
-    path: Path, outputs: Sequence[str], shapes: Mapping[str, Sequence[Dim]]
+    path: Path,
+    outputs: Sequence[str],
+    shapes: Mapping[str, Sequence[Dim]],
+    *,
+    trusted: bool = False,
 ) -> tuple[FunctionGraph, bool]:
     """The model in a Keras file; whether it was cut at `outputs`, which are layers' names.
 
     Args:
         shapes: sizes of inputs, which win over free ones of the model.
+        trusted: code that the file brings along may run.
 
     Raises:
         ModelError: Keras refuses it (its own words are in the error), or it has no fixed inputs.
     """
     import keras
 
-    (vet_archive_weights if path.suffix.lower() == ".keras" else vet_hdf5)(path)
+    if path.suffix.lower() == ".keras":
+        vet_archive_weights(path)
+    else:
+        vet_hdf5(path, trusted=trusted)
     try:
         # compile=False: the training configuration (losses, optimizers such as Keras 2's `lr`) is no part of inference.
-        model = keras.models.load_model(path, compile=False, safe_mode=True)
+        model = keras.models.load_model(path, compile=False, safe_mode=not trusted)
     except Exception as error:
         raise ModelError(
             f"keras {keras.__version__} cannot load {path.name}: {first_line(error)}",

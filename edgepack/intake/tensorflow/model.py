@@ -64,7 +64,9 @@ def open_graph(path: Path, form: str, request: IntakeRequest) -> TensorFlowGraph
         graph: TensorFlowGraph = open_saved_model(path, request)
         done = not request.inputs and not request.outputs
     else:
-        graph, own = open_keras(path, request.outputs, dict(request.shapes))
+        graph, own = open_keras(
+            path, request.outputs, dict(request.shapes), trusted=request.trusted
+        )
         done = not request.inputs and (own or not request.outputs)
         request = replace(request, outputs=()) if own else request
     return graph if done else cut(graph, request)

@@ -34,7 +34,7 @@ def open_saved_model(path: Path, request: IntakeRequest) -> TensorFlowGraph:
     import tensorflow as tf
     from tensorflow.python.saved_model import loader_impl
 
-    vet_savedmodel(path)
+    vet_savedmodel(path, trusted=request.trusted)
     graph = tf.Graph()
     session = tf.compat.v1.Session(graph=graph)
     try:

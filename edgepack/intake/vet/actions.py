@@ -23,7 +23,7 @@ from edgepack.intake.vet.walk import (
 _MORE = "has operators that do more than compute"
 _FIX = (
     "a graph is a program: do not load one that you do not trust; otherwise export the model without them "
-    "(end it before them with --outputs)"
+    "(end it before them with --outputs), or let them act, confined: --trust-model"
 )
 _FED = ("Placeholder", "PlaceholderV2", "PlaceholderWithDefault", "_Arg")
 

@@ -28,7 +28,7 @@ _RATIO, _FREE_BYTES = 1000, 64 << 20
 _SHOWN, _MOST = 10, 1000
 
 
-def vet_hdf5(path: Path) -> None:
+def vet_hdf5(path: Path, *, trusted: bool = False) -> None:
     """Nothing, if Keras may open the file.
 
     Raises:
@@ -37,7 +37,7 @@ def vet_hdf5(path: Path) -> None:
     """
     with path.open("rb") as file:
         config = _vetted_config(file, path, path.stat().st_size)
-    vet_keras_config(config, path, "model_config")
+    vet_keras_config(config, path, "model_config", trusted=trusted)
 
 
 def vet_archive_weights(path: Path) -> None:

@@ -15,8 +15,11 @@ _WEIGHTS = ("model.weights.h5", "model.weights.npz")
 _SHOWN = 10
 
 
-def vet_keras_archive(path: Path) -> None:
+def vet_keras_archive(path: Path, *, trusted: bool = False) -> None:
     """Nothing, if Keras may open the archive; the HDF5 file in it still wants `hdf5.vet_archive_weights`, in the child.
+
+    Args:
+        trusted: its configuration may ask for what it likes.
 
     Raises:
         ModelError: it is damaged, an entry is not what Keras writes, or its configuration asks for more than a model.
@@ -39,7 +42,8 @@ def vet_keras_archive(path: Path) -> None:
                 "save the whole model again: model.save('model.keras')",
             )
         _metadata(archive, path)
-        vet_keras_config(_read(archive, path, "config.json"), path, "config.json")
+        text = _read(archive, path, "config.json")
+        vet_keras_config(text, path, "config.json", trusted=trusted)
 
 
 def _metadata(archive: zipfile.ZipFile, path: Path) -> None:

@@ -30,7 +30,7 @@ _DEPTH = 100
 _SHOWN, _MOST = 10, 1000
 FIX = (
     "if you trust it, load it where it was made and export it: model.export('folder'), then give that SavedModel; "
-    "if it comes from somebody else, do not load it at all"
+    "or let its code run, confined: --trust-model; if it comes from somebody else, do not load it at all"
 )
 
 #: Layers that run what a file brings along.
@@ -57,12 +57,15 @@ _FUNCTIONS = re.compile(
 _FILE_SETTINGS = ("vocabulary", "merges", "proto")
 
 
-def vet_keras_config(text: bytes | str, path: Path, what: str) -> dict[str, Any]:
+def vet_keras_config(
+    text: bytes | str, path: Path, what: str, *, trusted: bool = False
+) -> dict[str, Any]:
     """The configuration as data, once every rule holds.
 
     Args:
         text: the JSON.
         what: where in `path` it stands, for messages.
+        trusted: what it asks of Keras does not matter, only its form.
 
     Raises:
         ModelError: it is no JSON object, too large, too deep, or breaks rules; every broken one is listed with its layer.
@@ -84,7 +87,7 @@ def vet_keras_config(text: bytes | str, path: Path, what: str) -> dict[str, Any]
             f"{path}: {what} is no Keras model's configuration (class_name, config)",
             "save the whole model: model.save('model.keras')",
         )
-    faults = list(dict.fromkeys(islice(config_faults(config), _MOST)))
+    faults = [] if trusted else list(dict.fromkeys(islice(config_faults(config), _MOST)))
     if faults:
         more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
         raise ModelError(
