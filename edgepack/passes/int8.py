@@ -21,6 +21,7 @@ from edgepack.artifact import Format, ModelFile
 from edgepack.calibrate.calibrator import Observed
 from edgepack.calibrate.methods import Method, MethodName
 from edgepack.errors import StepError, UsageError
+from edgepack.passes.shared_constants import give_each_its_own
 from edgepack.passes.step import StepContext, StepResult
 
 _TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
@@ -112,6 +113,8 @@ class Int8:
             for name, (low, high) in method.ranges(observed.observation).items()
         }
         prepared = onnx.load(observed.prepared.path)
+        operators = self._operators(prepared)
+        heavy = give_each_its_own(prepared, operators)
         quantizer = QDQQuantizer(
             prepared,
             self.per_channel,
@@ -120,8 +123,8 @@ class Int8:
             _TYPES[self.activations],
             TensorsData(CalibrationMethod.MinMax, ranges),
             [],
-            list(self.float_nodes),
-            self._operators(prepared),
+            [*self.float_nodes, *heavy],
+            operators,
             {
                 "ActivationSymmetric": self.symmetric,
                 "WeightSymmetric": self.weights == "int8",
