@@ -91,8 +91,12 @@ def main() -> None:
 def _table(name: str, net: str, pictures: Pictures, profiles: Sequence[TargetProfile]) -> bool:
     model = trained(name, net, pictures)
     sizes = [len(p.y) for p in (pictures.train, pictures.calibration, pictures.evaluation)]
-    print(f"\n{name}, {net} (trained on {sizes[0]}, calibrated on {sizes[1]}, measured on {sizes[2]})")
-    print(f"{'target':16} {'float':>6} {'INT8':>6} {'drop':>6} {'tried':>5} {'kept':>4} {'INT8':>6} {'s':>5}")
+    print(
+        f"\n{name}, {net} (trained on {sizes[0]}, calibrated on {sizes[1]}, measured on {sizes[2]})"
+    )
+    print(
+        f"{'target':16} {'float':>6} {'INT8':>6} {'drop':>6} {'tried':>5} {'kept':>4} {'INT8':>6} {'s':>5}"
+    )
     good = True
     for profile in profiles:
         try:
