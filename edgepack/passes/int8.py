@@ -25,6 +25,10 @@ from edgepack.passes.shared_constants import give_each_its_own
 from edgepack.passes.step import StepContext, StepResult
 
 _TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
+#: What multiplies matrices, and what moves, clips or picks their values without making new ones.
+_PRODUCTS = frozenset(
+    ("Conv", "ConvTranspose", "Gemm", "MatMul", "Clip", "Flatten", "Gather", "MaxPool", "Pad", "Relu", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze")
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +44,8 @@ class Int8:
         weight_pairs: keep weights in float with a Q/DQ pair, as TensorRT's explicit quantization wants them.
         dedicated_pairs: a Q/DQ pair of its own for each consumer of a tensor.
         float_operators: operator types left in float.
+        products_only: leave sums, elementwise products, means, functions in float: nearly no arithmetic, and in normalizations and
+            activations of transformers most of the error.
         float_outputs: operator types whose outputs are not quantized.
         float_nodes: nodes, by name, left in float.
         method, percentile: how ranges are chosen, see `calibrate.methods`.
@@ -59,6 +65,7 @@ class Int8:
     weight_pairs: bool = False
     dedicated_pairs: bool = False
     float_operators: tuple[str, ...] = ("Softmax",)
+    products_only: bool = False
     float_outputs: tuple[str, ...] = ()
     float_nodes: tuple[str, ...] = ()
     method: MethodName = "minmax"
@@ -163,6 +170,8 @@ class Int8:
 
         legal = set(QDQRegistry) | set(QLinearOpsRegistry)
         present = {n.op_type for n in model.graph.node}
+        if self.products_only:
+            legal &= _PRODUCTS
         return sorted((present & legal) - set(self.float_operators))
 
 
