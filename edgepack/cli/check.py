@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from edgepack.checking import CheckResult
+    from edgepack.legality.partition import Part
 
 _EPILOG = """Examples:
 
@@ -34,7 +36,7 @@ edgepack check model.keras -t jetson-orin -t android
 edgepack check model.onnx -t jetson-orin --precision int8 --calibration images.npz --second-opinion
 
 edgepack check dist/digits-web --json"""
-#: Reasons for leaving an operator that a row of the provider table spells out; --json has them all.
+#: Reasons for leaving operators that a row of the provider table spells out; --json has them all.
 _REASONS = 4
 
 
@@ -163,21 +165,34 @@ def _show_parts(console: Console, result: CheckResult) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("provider, in order", "operators", "multiply-accumulates", "partitions", "leaves")
+    table = Table()
+    for header in ("provider", "operators", "MACs", "partitions"):
+        table.add_column(header, no_wrap=True)
+    table.add_column("leaves")
     for p in result.parts:
         if not p.known:
             table.add_row(p.title, "?", "?", "?", "edgepack has no operator table of it")
             continue
-        left = [f"{x.operator} ×{len(x.nodes)} ({x.why})" for x in p.left[:_REASONS]]
-        more = len(p.left) - _REASONS
         table.add_row(
             p.title,
             f"{p.operators} ({p.operator_share:.0%})",
             f"{p.mac_share:.0%}" if result.macs else "–",
             str(p.partitions),
-            escape("; ".join(left) + (f"; and {more} more" if more > 0 else "")),
+            escape(_left(p)),
         )
     console.print(table)
+
+
+def _left(part: Part) -> str:
+    """Operators that a provider leaves, those together that it leaves for one reason."""
+    by_reason: dict[str, list[str]] = {}
+    for left in part.left:
+        by_reason.setdefault(left.why, []).append(f"{left.operator} ×{len(left.nodes)}")
+    said = [f"{', '.join(which)} ({why})" for why, which in by_reason.items()]
+    more = len(said) - _REASONS
+    return "; ".join(said[:_REASONS]) + (
+        f"; and for {_count(more, 'more reason')}" if more > 0 else ""
+    )
 
 
 def _show_findings(console: Console, result: CheckResult) -> None:
@@ -186,15 +201,22 @@ def _show_findings(console: Console, result: CheckResult) -> None:
 
     if not result.findings:
         return
-    table = Table("", "rule", "where", "what, and what to do", show_lines=True)
-    for f in result.findings:
+    table = Table()
+    for header in ("", "rule"):
+        table.add_column(header, no_wrap=True)
+    table.add_column("where", overflow="fold", max_width=24)
+    table.add_column("what, and what to do", overflow="fold")
+    for f, following in zip_longest(result.findings, result.findings[1:]):
         colour = "red" if f.severity == "error" else "yellow"
         source = f"\nsource: {f.source}" if f.source else ""
+        last = following is None or (following.rule, following.fix) != (f.rule, f.fix)
         table.add_row(
             f"[{colour}]{f.severity}[/]",
             f.rule,
             escape("\n".join(x for x in (f.operator, f.node) if x) or "the model"),
-            escape(f"{f.cause}\nfix: {f.fix}{source}"),
+            escape(f"{f.cause}\nfix: {f.fix}{source}" if last else f.cause),
+            # What findings of one rule have in common is said once, below the last.
+            end_section=last,
         )
     console.print(table)
 

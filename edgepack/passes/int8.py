@@ -21,9 +21,14 @@ from edgepack.artifact import Format, ModelFile
 from edgepack.calibrate.calibrator import Observed
 from edgepack.calibrate.methods import Method, MethodName
 from edgepack.errors import StepError, UsageError
+from edgepack.passes.shared_constants import give_each_its_own
 from edgepack.passes.step import StepContext, StepResult
 
 _TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
+#: What multiplies matrices, and what moves, clips or picks their values without making new ones.
+_PRODUCTS = frozenset(
+    ("Conv", "ConvTranspose", "Gemm", "MatMul", "Clip", "Flatten", "Gather", "MaxPool", "Pad", "Relu", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze")
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +44,8 @@ class Int8:
         weight_pairs: keep weights in float with a Q/DQ pair, as TensorRT's explicit quantization wants them.
         dedicated_pairs: a Q/DQ pair of its own for each consumer of a tensor.
         float_operators: operator types left in float.
+        products_only: leave sums, elementwise products, means, functions in float: nearly no arithmetic, and in normalizations and
+            activations of transformers most of the error.
         float_outputs: operator types whose outputs are not quantized.
         float_nodes: nodes, by name, left in float.
         method, percentile: how ranges are chosen, see `calibrate.methods`.
@@ -58,6 +65,7 @@ class Int8:
     weight_pairs: bool = False
     dedicated_pairs: bool = False
     float_operators: tuple[str, ...] = ("Softmax",)
+    products_only: bool = False
     float_outputs: tuple[str, ...] = ()
     float_nodes: tuple[str, ...] = ()
     method: MethodName = "minmax"
@@ -112,6 +120,8 @@ class Int8:
             for name, (low, high) in method.ranges(observed.observation).items()
         }
         prepared = onnx.load(observed.prepared.path)
+        operators = self._operators(prepared)
+        heavy = give_each_its_own(prepared, operators)
         quantizer = QDQQuantizer(
             prepared,
             self.per_channel,
@@ -120,8 +130,8 @@ class Int8:
             _TYPES[self.activations],
             TensorsData(CalibrationMethod.MinMax, ranges),
             [],
-            list(self.float_nodes),
-            self._operators(prepared),
+            [*self.float_nodes, *heavy],
+            operators,
             {
                 "ActivationSymmetric": self.symmetric,
                 "WeightSymmetric": self.weights == "int8",
@@ -160,6 +170,8 @@ class Int8:
 
         legal = set(QDQRegistry) | set(QLinearOpsRegistry)
         present = {n.op_type for n in model.graph.node}
+        if self.products_only:
+            legal &= _PRODUCTS
         return sorted((present & legal) - set(self.float_operators))
 
 

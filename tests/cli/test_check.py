@@ -39,6 +39,18 @@ def test_warnings_alone_leave_the_exit_code_0(command: Command, model: Path) -> 
     assert "0 errors, 5 warnings" in done.out
 
 
+def test_what_findings_of_one_rule_have_in_common_is_said_once_and_nothing_is_cut_off(
+    command: Command, tmp_path: Path
+) -> None:
+    path = write(quantized_conv(activation_zero=3), tmp_path / "crooked.onnx")
+    done = command("check", path, "-t", "jetson-orin", "--precision", "int8")
+    said = " ".join(done.out.replace("│", " ").split())
+    assert said.count("the device takes 0 alone") == 4
+    assert said.count("fix: quantize the float model") == 1
+    assert "QuantizeLinear ×2, DequantizeLinear ×2 (its input 2 is not 0)" in said
+    assert "…" not in said
+
+
 def test_json_has_every_finding_and_every_provider(command: Command, tmp_path: Path) -> None:
     path = write(one_operator("Det", {"x": [2, 3, 3]}, [2]), tmp_path / "det.onnx")
     done = command("check", path, "-t", "jetson-xavier", "--precision", "fp32", "--json")

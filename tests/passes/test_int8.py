@@ -123,3 +123,18 @@ def test_the_root_loggers_level_is_put_back(start: ModelFile, tmp_path: Path) ->
     before = logging.getLogger().level
     run_step(Int8(), start, tmp_path, images(2))
     assert logging.getLogger().level == before
+
+
+def test_products_only_leaves_sums_and_functions_in_float(tmp_path: Path) -> None:
+    from tests.legality.graphs import residual_model
+
+    start = wrap(residual_model(), tmp_path)
+    data = np.random.default_rng(0).random((8, 3, 16, 16)).astype(np.float32)
+    made = run_step(Int8(products_only=True), start, tmp_path, data).model
+    graph = onnx.load(made.path).graph
+    makers = {name: node.op_type for node in graph.node for name in node.output}
+    taken = {n.op_type: [makers.get(name) for name in n.input] for n in graph.node}
+    assert taken["Conv"] == ["DequantizeLinear"] * 3
+    assert taken["Gemm"] == ["DequantizeLinear"] * 3
+    assert taken["Sigmoid"] == ["DequantizeLinear"]  # what the convolution before it made
+    assert taken["Mul"] == ["Add", "Sigmoid"]

