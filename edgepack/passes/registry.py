@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import fields
 from typing import Any
 
@@ -15,10 +14,11 @@ from edgepack.passes.opset import Opset
 from edgepack.passes.ort_format import OrtFormat
 from edgepack.passes.shapes import Shapes
 from edgepack.passes.simplify import Simplify
-from edgepack.passes.step import Step
+from edgepack.passes.step import Step, nearest
+from edgepack.passes.tune.step import Tune
 
 STEPS: dict[str, type[Step]] = {
-    step.name: step for step in (Opset, Shapes, Simplify, Float16, Int8, CacheKey, OrtFormat)
+    step.name: step for step in (Opset, Shapes, Simplify, Tune, Float16, Int8, CacheKey, OrtFormat)
 }
 
 
@@ -29,21 +29,18 @@ def make_step(name: str, options: dict[str, Any]) -> Step:
         ValueError: no such step or option, or an option's value is not legal. The message names the nearest.
     """
     if name not in STEPS:
-        raise ValueError(f"no step {name!r}{_nearest(name, list(STEPS))}")
+        raise ValueError(f"no step {name!r}{nearest(name, list(STEPS))}")
     kind = STEPS[name]
     legal = [f.name for f in fields(kind)]  # type: ignore[arg-type]
     for key in options:
         if key not in legal:
-            raise ValueError(f"step {name} has no option {key!r}{_nearest(key, legal)}")
+            raise ValueError(f"step {name} has no option {key!r}{nearest(key, legal)}")
     try:
         return pydantic.TypeAdapter(kind).validate_python(options)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
+        if "error" in first.get("ctx", {}):
+            # What the step itself says of its options together.
+            raise ValueError(f"step {name}: {first['ctx']['error']}") from error
         option = ".".join(map(str, first["loc"]))
         raise ValueError(f"step {name}: {option} is {first['input']!r}: {first['msg']}") from error
-
-
-def _nearest(name: str, legal: list[str]) -> str:
-    near = difflib.get_close_matches(name, legal, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{hint} (one of {', '.join(sorted(legal)) or 'none'})"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -62,6 +63,13 @@ class Step(Protocol):
 def options_of(step: Step) -> dict[str, Any]:
     """A step's options as plain JSON data, for the manifest."""
     return {f.name: _plain(getattr(step, f.name)) for f in fields(step)}  # type: ignore[arg-type]
+
+
+def nearest(name: str, legal: Sequence[str]) -> str:
+    """The end of a message that refuses `name`: what was perhaps meant, and all that is legal."""
+    near = difflib.get_close_matches(name, legal, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{hint} (one of {', '.join(sorted(legal)) or 'none'})"
 
 
 def _plain(value: Any) -> Any:

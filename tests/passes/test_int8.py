@@ -55,6 +55,20 @@ def test_edges_keep_name_dtype_and_shape(start: ModelFile, tmp_path: Path) -> No
     assert onnx.load(made.path).ir_version == 8
 
 
+def test_weights_of_seven_bits_leave_room_for_the_sum_of_two_products(
+    start: ModelFile, tmp_path: Path
+) -> None:
+    largest = {}
+    for reduce_range in (False, True):
+        step = Int8(activations="uint8", reduce_range=reduce_range)
+        graph = onnx.load(run_step(step, start, tmp_path, images(8)).model.path).graph
+        held = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
+        taken = [held[n.input[0]] for n in graph.node if n.input[0] in held]
+        weights = [w for w in taken if w.dtype == np.int8 and w.size > 1]
+        largest[reduce_range] = max(np.abs(w.astype(int)).max() for w in weights)
+    assert largest == {False: 127, True: 64}
+
+
 def test_answers_stay_near(start: ModelFile, tmp_path: Path) -> None:
     made = run_step(Int8(), start, tmp_path, images(50)).model
     for x in images(5, seed=2):

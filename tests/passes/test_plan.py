@@ -21,6 +21,7 @@ AUTO = {
     "jetson-orin-jp7": ("int8", "fp16", "fp32"),
     "jetson-thor": ("int8", "fp16", "fp32"),
     "jetson-xavier": ("int8", "fp16", "fp32"),
+    "linux-x64": ("int8", "fp32"),
     "web": ("fp32",),
     "web-webgpu": ("fp32",),
 }

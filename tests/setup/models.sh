@@ -5,8 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 cache="${EDGEPACK_TEST_CACHE:-$PWD/.cache/tests}/models"
 python="${PYTHON:-python3}"
-# tests/zoo/models.yaml: the fast subset, and the makers' own ONNX of one of its models.
-for models in --fast basic-pitch-onnx; do
+# tests/zoo/models.yaml: the fast subset, the makers' own ONNX of one of its models, and a network of PReLUs.
+for models in --fast basic-pitch-onnx mediapipe-face-landmark; do
     "$python" -m tests.zoo.packages "$models" || {
         echo "models.sh: cannot fetch the zoo's models ($models)" >&2
         exit 3

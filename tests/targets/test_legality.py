@@ -17,7 +17,9 @@ from edgepack.targets import list_targets
 from tests.models import conv_model, free_size_model, images, write
 from tests.targets.conftest import Profile
 
-BOARDS = [p.name for p in list_targets() if p.runtime.language == "python"]
+BOARDS = [
+    p.name for p in list_targets() if p.runtime.providers[0].name == "TensorrtExecutionProvider"
+]
 PHONES = [p.name for p in list_targets() if p.runtime.language in ("kotlin", "swift")]
 
 
