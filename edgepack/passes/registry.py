@@ -9,7 +9,10 @@ from typing import Any
 import pydantic
 
 from edgepack.passes.float16 import Float16
+from edgepack.passes.float16_weights import Float16Weights
+from edgepack.passes.int4_weights import Int4Weights
 from edgepack.passes.int8 import Int8
+from edgepack.passes.int8_weights import Int8Weights
 from edgepack.passes.opset import Opset
 from edgepack.passes.ort_format import OrtFormat
 from edgepack.passes.shapes import Shapes
@@ -17,7 +20,12 @@ from edgepack.passes.simplify import Simplify
 from edgepack.passes.step import Step
 
 STEPS: dict[str, type[Step]] = {
-    step.name: step for step in (Opset, Shapes, Simplify, Float16, Int8, OrtFormat)
+    step.name: step
+    for step in (
+        *(Opset, Shapes, Simplify),
+        *(Float16, Float16Weights, Int8, Int8Weights, Int4Weights),
+        OrtFormat,
+    )
 }
 
 
