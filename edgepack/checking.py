@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepack import onnxfile, ortfile
-from edgepack.artifact import Dim, Format, TensorSpec
+from edgepack.artifact import Dim, Format, ModelFile, TensorSpec
 from edgepack.bundle.manifest import MANIFEST
 from edgepack.bundle.open import check_files, load_manifest
 from edgepack.cache import user_cache
@@ -97,7 +97,7 @@ def check(
     Args:
         model: any model that `build` takes, or a bundle's folder.
         targets: names, YAML files or profiles; for a bundle its own target otherwise.
-        precision: "auto" checks the precision a build would try first.
+        precision: "auto" checks the first precision that a build could make.
         calibration, preprocessing, shapes, batch, intake: as for `build`. Without calibration data the float graph stands in for the
             INT8 one.
         second_opinion: ask the real parser of the target's family too, where there is one (an extra of its own).
@@ -117,7 +117,7 @@ def check(
         _require_parser(profiles)
     require_exists(calibration)
     request = ShapeRequest.of(shapes, batch)
-    plans = [_plan(p, precision, request, calibrated=calibration is not None) for p in profiles]
+    plans = [_plans(p, precision, request, calibrated=calibration is not None) for p in profiles]
     with tempfile.TemporaryDirectory(prefix="edgepack-") as scratch:
         folder = Path(scratch)
         progress.start(_LANE, 2)
@@ -128,7 +128,7 @@ def check(
             if calibration is not None:
                 samples = open_samples(
                     calibration,
-                    specs=_closed(source.inputs, plans),
+                    specs=_closed(source.inputs, [ways[0] for ways in plans]),
                     folder=folder / "samples",
                     preprocessing=preprocessing,
                 )
@@ -141,11 +141,11 @@ def check(
         progress.finish(_LANE, framework)
         preparation = Preparation(folder / "steps", path.stem, calibrator)
         results = []
-        for plan in plans:
-            name = plan.profile.name
+        for ways in plans:
+            name = ways[0].profile.name
             progress.start(name, 1)
             progress.stage(name, "check")
-            subject = preparation.subject(plan, converted)
+            plan, subject = _first_that_can_be_made(ways, preparation, converted)
             results.append(_result(plan.profile, plan.precision, subject, second_opinion))
             progress.finish(name, plan.precision)
     return tuple(results)
@@ -210,15 +210,27 @@ def _require_parser(profiles: Sequence[TargetProfile]) -> None:
         )
 
 
-def _plan(
+def _first_that_can_be_made(
+    ways: Sequence[Plan], preparation: Preparation, converted: ModelFile
+) -> tuple[Plan, Subject]:
+    """The first whose steps this model lets be taken, as a build passes over the others; the first of all if there is none."""
+    subjects = []
+    for plan in ways:
+        subjects.append(preparation.subject(plan, converted))
+        if not subjects[-1].stopped:
+            return plan, subjects[-1]
+    return ways[0], subjects[0]
+
+
+def _plans(
     profile: TargetProfile, precision: str, request: ShapeRequest, *, calibrated: bool
-) -> Plan:
-    """The way a build would try first; of those that need data, where there are none, only if nothing else was asked for."""
+) -> Sequence[Plan]:
+    """The ways a build would try, in its order; of those that need data, where there are none, only if nothing else was asked for."""
     plans = make_plans(
         profile, requested=precision, calibrated=True, shapes=request, atol=None, rtol=None
     )
-    possible = [p for p in plans if calibrated or not any(s.needs_calibration for s in p.steps)]
-    return possible[0] if possible else plans[0]
+    possible = [p for p in plans if calibrated or not (p.needs_calibration or p.needs_measuring)]
+    return possible or plans[:1]
 
 
 def _closed(inputs: tuple[TensorSpec, ...], plans: Sequence[Plan]) -> tuple[TensorSpec, ...]:

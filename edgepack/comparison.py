@@ -32,9 +32,16 @@ from edgepack.progress import Progress
 from edgepack.prove.golden import golden_feeds
 from edgepack.samples.opening import open_samples, require_exists
 
-#: Below how many decibels two tensors have parted, by the coarser of the two models: noise of a tenth of the signal where there are
-#: 8-bit integers, of a hundredth in float16, of a thousandth in float32.
-SQNR_BELOW_DB = {"int8": 20.0, "fp16": 40.0, "fp32": 60.0}
+#: Below how many decibels two tensors have parted, by the coarser of the two models: noise of a third of the signal where there are
+#: 4-bit integers, of a tenth for 8 bits, of a hundredth in float16, of a thousandth in float32.
+SQNR_BELOW_DB = {
+    "int4-weights": 10.0,
+    "int8": 20.0,
+    "int8-weights": 20.0,
+    "fp16": 40.0,
+    "fp16-weights": 40.0,
+    "fp32": 60.0,
+}
 _LANE = "diff"
 
 

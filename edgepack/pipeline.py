@@ -47,6 +47,7 @@ class BuildResult:
         worst: (stage, L∞ distance from the source framework over all outputs and cases), in order.
         accuracy: how accuracy was measured, and all that was tried.
         timings: of each precision that came into question, where they were timed.
+        untimed: why they were not, where this machine could have; empty otherwise.
         signed_by: the id of the key that signed it; None: not signed.
     """
 
@@ -59,6 +60,7 @@ class BuildResult:
     worst: tuple[tuple[str, float], ...]
     accuracy: ChosenPrecision
     timings: Mapping[str, Timing]
+    untimed: str
     next: str
     signed_by: str | None = None
 
@@ -101,7 +103,7 @@ def build(
     Args:
         model: a .keras, .h5/.hdf5, SavedModel folder, .tflite, .onnx, frozen .pb, or TF 1 checkpoint.
         targets: names, YAML files, or profiles.
-        precision: "auto", or "fp32", "fp16", "int8" for all targets.
+        precision: "auto", or one of `targets.Precision` for all targets.
         calibration: representative inputs, see `samples.opening.open_samples`: a .npz, .npy or .csv file, a folder of images,
             "module:function", arrays; [N, …] in the model's own preprocessing.
         preprocessing: how images become the input: a preset's name, a YAML file, or a mapping. Calibration and evaluation read image
@@ -136,6 +138,7 @@ def build(
             profile,
             requested=precision,
             calibrated=calibration is not None,
+            measurable=evaluation is not None,
             shapes=request,
             atol=atol,
             rtol=rtol,
@@ -312,6 +315,7 @@ def _result(
         worst=tuple((s.name, max(p.max_abs for p in s.parity)) for s in stages),
         accuracy=chosen,
         timings=choice.timings,
+        untimed=choice.untimed,
         next=plan.profile.next,
         signed_by=key.id if key is not None else None,
     )

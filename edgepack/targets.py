@@ -16,7 +16,8 @@ from edgepack.resources import TARGETS
 from edgepack.runtimes import Provider, Runtime, RuntimeFile, SessionSettings
 from edgepack.yamlfile import YamlFile, explain, first_fault
 
-Precision = Literal["fp32", "fp16", "int8"]
+#: Arithmetic in float32, float16 or int8; `-weights`: weights are stored so, and multiplied as float32 (int4: as the provider does).
+Precision = Literal["fp32", "fp16", "int8", "fp16-weights", "int8-weights", "int4-weights"]
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 #: Keys that say what a file is, not what a device needs: they are not inherited.
@@ -81,14 +82,15 @@ class Auto(BaseModel):
     """What `--precision auto` chooses from.
 
     Attributes:
-        candidates: in order of preference; those that need calibration data are left out where there are none.
+        candidates: in order of preference: a later one is chosen for speed only if it is quicker beyond doubt. Those that need data
+            are left out where there are none.
         timed_with: the engine whose timings on the build machine tell something of the device. Without one, the first candidate
             that is accurate enough is taken.
     """
 
     model_config = _STRICT
     candidates: tuple[Preference, ...] = Field(min_length=1)
-    timed_with: Literal["onnxruntime"] | None = None
+    timed_with: Literal["onnxruntime", "onnxruntime-web"] | None = None
 
 
 class TargetProfile(BaseModel):

@@ -34,12 +34,14 @@ class Choice:
     Attributes:
         trail: every candidate in the order tried; `chosen` is among them.
         timings: by precision, where the target's kind of engine could be timed here.
+        untimed: why it could not, where it could have been.
     """
 
     chosen: Candidate
     because: str
     trail: tuple[Candidate, ...]
     timings: Mapping[str, Timing]
+    untimed: str = ""
 
 
 @dataclass(kw_only=True)
@@ -49,6 +51,7 @@ class Chooser:
     Attributes:
         gate: None: there is nothing to measure with; parity on the golden inputs is all that is known.
         race: None: this machine has no engine of the target's kind.
+        untimed: what is missing for a race.
         say: is told what is being tried.
     """
 
@@ -59,6 +62,7 @@ class Chooser:
     race: Race | None
     prefer: Prefer
     say: Callable[[str], None]
+    untimed: str = ""
     trail: list[Candidate] = field(default_factory=list)
 
     def choose(self, plans: Sequence[Plan]) -> Choice:
@@ -70,7 +74,7 @@ class Chooser:
         only = len(plans) == 1
         held: list[Candidate] = []
         for plan in plans:
-            candidate = self._best_of(plan)
+            candidate = self._best_of(plan, held)
             if candidate.holds:
                 held.append(candidate)
                 if self._needs_no_more():
@@ -79,18 +83,29 @@ class Chooser:
             raise self._refusal(plans)
         timings: Mapping[str, Timing] = {}
         if self.prefer == "speed" and self.race is not None and len(held) > 1:
-            self.say("race")
-            timings = self.race({c.plan.precision: c for c in held})
+            timings = self._timed(held)
         chosen, because = self._pick(held, timings, only=only)
-        return Choice(chosen=chosen, because=because, trail=tuple(self.trail), timings=timings)
+        return Choice(
+            chosen=chosen,
+            because=because,
+            trail=tuple(self.trail),
+            timings=timings,
+            untimed=self.untimed if self.prefer == "speed" and not only else "",
+        )
+
+    def _timed(self, candidates: Sequence[Candidate]) -> Mapping[str, Timing]:
+        assert self.race is not None
+        self.say("race")
+        return self.race({c.plan.precision: c for c in candidates})
 
     def _needs_no_more(self) -> bool:
         """The profile's first that holds is taken unread where nothing here could tell a later one better."""
         return self.prefer == "speed" and self.race is None
 
-    def _best_of(self, plan: Plan) -> Candidate:
+    def _best_of(self, plan: Plan, held: Sequence[Candidate]) -> Candidate:
         first = self._attempt(plan, {})
-        if first.holds or not first.stages or not plan.spec.variants:
+        final = first.holds or not first.stages or not plan.spec.variants
+        if final or not self._worth_a_search(first, held):
             self.trail.append(first)
             return first
         search = Search(
@@ -101,6 +116,14 @@ class Chooser:
         best = search.run(first, [v.root for v in plan.spec.variants])
         self.trail.extend(search.trail)
         return best
+
+    def _worth_a_search(self, first: Candidate, held: Sequence[Candidate]) -> bool:
+        """Whether a candidate that loses too much would be chosen if it did not: layers in float make it no quicker."""
+        if self.prefer != "speed" or self.race is None or not held:
+            return True
+        timings = self._timed([held[0], first])
+        best, other = (timings[c.plan.precision] for c in (held[0], first))
+        return is_quicker(other, best)
 
     def _attempt(self, plan: Plan, options: Mapping[str, Any]) -> Candidate:
         self.say(_described(plan.precision, options))
@@ -126,7 +149,8 @@ class Chooser:
             chosen = min(held, key=lambda c: c.model.size_bytes)
             return chosen, "the smallest of those that are accurate enough"
         if self.prefer == "accuracy":
-            return min(held, key=_drop), "the most accurate"
+            exact = [c for c in held if not c.plan.loses]
+            return min(exact or held, key=_drop), "the most accurate"
         chosen = held[0]
         if not timings:
             return chosen, chosen.plan.reason
@@ -139,9 +163,12 @@ class Chooser:
 
     def _refusal(self, plans: Sequence[Plan]) -> EdgepackError:
         tried = [c for c in self.trail if c.measured is not None]
-        errors = [c.error for c in self.trail if c.error is not None]
         if not tried or self.gate is None:
-            return errors[0]
+            failed = [c for c in self.trail if c.error is not None]
+            # What stops a plan that changes nothing is wrong with the model, not with a precision.
+            failed.sort(key=lambda c: c.plan.loses)
+            assert failed[0].error is not None
+            return failed[0].error
         best = min(tried, key=_drop)
         assert best.measured is not None
         return AccuracyError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +13,14 @@ from edgepack.artifact import ModelFile, TensorSpec
 from edgepack.calibrate.calibrator import Calibrator
 from edgepack.choose.candidate import Candidate, last_graph
 from edgepack.choose.choice import Chooser, Prefer
+from edgepack.choose.engines import timekeeper
 from edgepack.choose.gate import MAX_DISAGREEMENT, MAX_DROP, Gate
 from edgepack.choose.layers import most_harmful
-from edgepack.choose.race import Timing, integers_are_quick, race
-from edgepack.legality.graph import GraphView
+from edgepack.legality.graph import GraphView, Node
 from edgepack.legality.macs import node_macs
 from edgepack.legality.require import require_legal
 from edgepack.passes.plan import Plan
+from edgepack.passes.stored import node_name
 from edgepack.prove.accuracy import metric
 from edgepack.prove.engine import Tensors
 from edgepack.samples.dataset import Samples
@@ -117,33 +119,36 @@ def make_chooser(
         warnings = require_legal(last_graph(stages), plan.profile, plan.precision)
         return stages, [str(w) for w in warnings]
 
+    def named(candidate: Candidate) -> ModelFile:
+        """The float graph, its nodes called as the search's options call them."""
+        if candidate.plan.needs_calibration and calibrator is not None:
+            return calibrator.observed(candidate.float_graph).prepared
+        return candidate.float_graph
+
     def rank(candidate: Candidate) -> Sequence[str]:
         say(f"{candidate.plan.precision}: which layers hurt")
-        assert calibrator is not None
-        prepared = calibrator.observed(candidate.float_graph).prepared
-        return most_harmful(candidate, prepared, feeds)
+        return most_harmful(candidate, named(candidate), feeds)
 
     def cost(candidate: Candidate) -> Mapping[str, int]:
-        assert calibrator is not None
-        graph = GraphView.of(calibrator.observed(candidate.float_graph).prepared)
-        return {node.name: node_macs(node, graph) or 0 for node in graph.nodes}
+        graph = GraphView.of(named(candidate))
+        if candidate.plan.needs_calibration:
+            return {node_name(node.proto): node_macs(node, graph) or 0 for node in graph.nodes}
+        # Arithmetic stays as it is: what a layer in float costs is the size of its weights.
+        return {node_name(n.proto): _weight_elements(n, graph) for n in graph.nodes}
 
-    def side_by_side(candidates: Mapping[str, Candidate]) -> Mapping[str, Timing]:
-        return race({name: c.graph for name, c in candidates.items()}, feeds[0])
-
+    keeper = timekeeper(plans, feeds[0])
     return Chooser(
         run=run,
         rank=rank,
         cost=cost,
         gate=gate,
-        race=side_by_side if _can_time(plans) else None,
+        race=keeper.race,
+        untimed=keeper.why_not,
         prefer=wishes.prefer,
         say=tell,
     )
 
 
-def _can_time(plans: Sequence[Plan]) -> bool:
-    """Whether timings on this machine tell which of the plans is quickest on the device."""
-    if len(plans) < 2 or not plans[0].profile.auto.timed_with:
-        return False
-    return all(p.precision != "int8" for p in plans) or integers_are_quick()
+def _weight_elements(node: Node, graph: GraphView) -> int:
+    shapes = [graph.shape(name) or () for name in node.inputs if graph.is_constant(name)]
+    return sum(math.prod(d for d in shape if isinstance(d, int)) for shape in shapes if shape)

@@ -66,7 +66,11 @@ def build(
         "dist"
     ),
     precision: Annotated[
-        str, typer.Option("--precision", help="auto, fp32, fp16 or int8, for all targets.")
+        str,
+        typer.Option(
+            "--precision",
+            help="auto, or one that the targets have: fp32, fp16, int8, fp16-weights, int8-weights, int4-weights.",
+        ),
     ] = "auto",
     calibration: Annotated[
         str | None,

@@ -64,7 +64,8 @@ def check(
     precision: Annotated[
         str,
         typer.Option(
-            "--precision", help="auto (what a build would try first), fp32, fp16 or int8."
+            "--precision",
+            help="auto (the first that a build could make), or one that the target has: fp32, fp16, int8, fp16-weights, int8-weights, int4-weights.",
         ),
     ] = "auto",
     calibration: Annotated[

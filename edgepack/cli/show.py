@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Layers that a table names; the manifest names all.
 _NAMED = 4
+#: Of an error's text in a table, characters that are shown; manifest.json has all of it.
+_SAID = 160
 
 
 def print_json(data: Any) -> None:
@@ -60,6 +62,9 @@ def build_table(results: Sequence[BuildResult]) -> None:
         console.print(f"  {r.precision}: {escape(r.because)}", highlight=False, soft_wrap=True)
         if r.signed_by:
             console.print(f"  signed with key {r.signed_by}", highlight=False, soft_wrap=True)
+        if r.untimed:
+            said = f"  nothing was timed: {r.untimed}"
+            console.print(escape(said), highlight=False, soft_wrap=True)
         console.print(f"  next: {escape(r.next)}", highlight=False, soft_wrap=True)
     console.print(
         f"check one: edgepack verify {escape(str(results[0].bundle))}",
@@ -109,7 +114,8 @@ def tried_table(console: Console, result: BuildResult) -> None:
 def _way(attempt: Attempt) -> str:
     """`int8, method entropy, 2 layers in float: conv_1, conv_2`."""
     if attempt.failure:
-        return f"{attempt.precision}: {attempt.failure}"
+        failure = " ".join(attempt.failure.split())
+        return f"{attempt.precision}: {failure[:_SAID]}{' …' if len(failure) > _SAID else ''}"
     parts: list[str] = [attempt.precision]
     parts += [f"{k} {v}" for k, v in attempt.options.items() if k != "float_nodes"]
     kept = attempt.options.get("float_nodes", ())

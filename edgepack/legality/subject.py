@@ -48,6 +48,7 @@ class Preparation:
         self._name = name
         self._calibrator = calibrator
         self._made: dict[tuple[str, Step], ModelFile] = {}
+        self._begun = 0
 
     def subject(self, plan: Plan, converted: ModelFile) -> Subject:
         """The model after the plan's steps up to the one that leaves ONNX, or that needs calibration data where there are none."""
@@ -84,8 +85,9 @@ class Preparation:
     def _take(self, step: Step, model: ModelFile) -> ModelFile:
         key = (model.sha256, step)
         if key not in self._made:
-            folder = self._folder / f"{len(self._made):02d}-{step.name}"
+            folder = self._folder / f"{self._begun:02d}-{step.name}"
             folder.mkdir(parents=True)
+            self._begun += 1
             context = StepContext(folder=folder, name=self._name, calibrator=self._calibrator)
             self._made[key] = step.run(model, context).model
         return self._made[key]

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from onnxruntime.transformers.float16 import (
     DEFAULT_OP_BLOCK_LIST,
     convert_float_to_float16,
-    convert_np_to_float16,
 )
 
 from edgepack import onnxfile, weights
 from edgepack.artifact import Format, ModelFile
 from edgepack.errors import StepError
+from edgepack.passes.halves import half, is_beyond_half
 from edgepack.passes.step import StepContext, StepResult
-
-#: Numbers converted at a time: the conversion needs some twenty bytes for each.
-_PART = 1 << 22
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +38,7 @@ class Float16:
     produces: ClassVar[Format] = Format.ONNX
     precision: ClassVar[str | None] = "fp16"
     needs_calibration: ClassVar[bool] = False
+    needs_measuring: ClassVar[bool] = False
 
     keep_float32: tuple[str, ...] = ()
 
@@ -57,7 +53,7 @@ class Float16:
                 "use --precision int8 or fp32, or give the float model it was made from",
             )
         proto = onnx.shape_inference.infer_shapes(proto)
-        clipped = sum(_is_beyond_range(i, folder) for i in proto.graph.initializer)
+        clipped = sum(is_beyond_half(i, folder) for i in proto.graph.initializer)
         large = _stand_in(proto)
         with warnings.catch_warnings():
             # Older onnxruntimes warn of each weight they clip to float16's range; parity judges the effect.
@@ -74,7 +70,7 @@ class Float16:
             proto,
             context.folder / f"{context.name}.onnx",
             folder=folder,
-            arrays=((name, _half(large[name], folder)) for name in halved),
+            arrays=((name, half(large[name], folder)) for name in halved),
         )
         return StepResult(model=result, changed=True, facts={"clipped_weights": clipped})
 
@@ -110,29 +106,3 @@ def _put_back(proto: onnx.ModelProto, large: Mapping[str, onnx.TensorProto]) -> 
             )
             value.type.CopyFrom(shaped)
     return halved
-
-
-def _half(tensor: onnx.TensorProto, folder: Path) -> NDArray[np.float16]:
-    """The weight in float16, as onnxruntime's converter rounds and clips it."""
-    values = weights.array(tensor, folder)
-    halves: NDArray[np.float16] = np.empty(values.shape, np.float16)
-    flat = halves.reshape(-1)
-    for i, part in _parts(values):
-        flat[i : i + part.size] = convert_np_to_float16(part)
-    return halves
-
-
-def _is_beyond_range(tensor: onnx.TensorProto, folder: Path) -> bool:
-    """Whether a float32 weight holds a finite value that float16 cannot; the converter clips those."""
-    if tensor.data_type != onnx.TensorProto.FLOAT:
-        return False
-    largest = np.finfo(np.float16).max
-    parts = (np.abs(part) for _, part in _parts(weights.array(tensor, folder)))
-    return any(bool(((part > largest) & np.isfinite(part)).any()) for part in parts)
-
-
-def _parts(values: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Copies of the flattened values, some at a time, each with its place."""
-    flat = values.reshape(-1)
-    for i in range(0, flat.size, _PART):
-        yield i, np.array(flat[i : i + _PART])

@@ -57,6 +57,7 @@ class Int8:
     produces: ClassVar[Format] = Format.ONNX
     precision: ClassVar[str | None] = "int8"
     needs_calibration: ClassVar[bool] = True
+    needs_measuring: ClassVar[bool] = True
 
     activations: Literal["int8", "uint8"] = "int8"
     weights: Literal["int8", "uint8"] = "int8"

@@ -28,6 +28,7 @@ class Opset:
     produces: ClassVar[Format] = Format.ONNX
     precision: ClassVar[str | None] = None
     needs_calibration: ClassVar[bool] = False
+    needs_measuring: ClassVar[bool] = False
 
     minimum: int = 1
     maximum: int | None = None

@@ -45,6 +45,7 @@ class OrtFormat:
     produces: ClassVar[Format] = Format.ORT
     precision: ClassVar[str | None] = None
     needs_calibration: ClassVar[bool] = False
+    needs_measuring: ClassVar[bool] = False
 
     style: Literal["fixed", "runtime"] = "fixed"
 

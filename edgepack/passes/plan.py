@@ -59,12 +59,28 @@ class Plan:
         """The plan's shapes step (a profile without one leaves shapes as they are)."""
         return next((s for s in self.steps if isinstance(s, Shapes)), Shapes(batch=None))
 
+    @property
+    def loses(self) -> bool:
+        """A step makes another precision of float32."""
+        return any(step.precision is not None for step in self.steps)
+
+    @property
+    def needs_calibration(self) -> bool:
+        """A step cannot run without representative inputs."""
+        return any(step.needs_calibration for step in self.steps)
+
+    @property
+    def needs_measuring(self) -> bool:
+        """A step loses so much that nothing may be written unmeasured."""
+        return any(step.needs_measuring for step in self.steps)
+
 
 def make_plans(
     profile: TargetProfile,
     *,
     requested: str,
     calibrated: bool,
+    measurable: bool = False,
     shapes: ShapeRequest,
     atol: float | None,
     rtol: float | None,
@@ -73,24 +89,38 @@ def make_plans(
 
     Args:
         requested: "auto" or a precision.
+        calibrated: there are calibration data, on which accuracy can be measured, too.
+        measurable: there are data to measure accuracy on.
         atol, rtol: replace the profile's parity tolerance in every stage.
 
     Raises:
-        UsageError: the precision is not legal on this target, or needs calibration data that were not given.
+        UsageError: the precision is not legal on this target, or needs data that were not given.
     """
     plans = [
         _plan(profile, precision, requested, because, shapes, atol, rtol)
         for precision, because in _legal(profile, requested)
     ]
     possible = tuple(
-        p for p in plans if calibrated or not any(s.needs_calibration for s in p.steps)
+        p
+        for p in plans
+        if calibrated or not (p.needs_calibration or (p.needs_measuring and not measurable))
     )
     if not possible:
-        raise UsageError(
-            f"{profile.name}: {plans[0].precision} needs calibration data, and none were given",
-            "give --calibration FILE.npz with some 100 real inputs, or use --precision fp16 or fp32",
-        )
+        raise _without_data(plans[0])
     return possible
+
+
+def _without_data(plan: Plan) -> UsageError:
+    exact = "use --precision fp32, or one of fp16 and fp16-weights that the target has"
+    if plan.needs_calibration:
+        return UsageError(
+            f"{plan.profile.name}: {plan.precision} needs calibration data, and none were given",
+            f"give --calibration FILE.npz with some 100 real inputs, or {exact}",
+        )
+    return UsageError(
+        f"{plan.profile.name}: {plan.precision} loses accuracy, and there are no data to measure how much",
+        f"give --eval DATA with labels, or --calibration FILE.npz with some 100 real inputs, or {exact}",
+    )
 
 
 def _plan(
@@ -126,6 +156,8 @@ def check_chain(steps: Sequence[Step], precision: str) -> None:
     for step in steps:
         if step.accepts != form:
             raise ValueError(f"{step.name} takes {step.accepts.value}, but gets {form.value}")
+        if reached.endswith("-weights") and step.produces is not Format.ONNX:
+            raise ValueError(f"{step.name} would write the weights of {reached} out in float32")
         form = step.produces
         reached = step.precision or reached
     if reached != precision:

@@ -9,7 +9,10 @@ import pydantic
 
 from edgepack.passes.cache_key import CacheKey
 from edgepack.passes.float16 import Float16
+from edgepack.passes.float16_weights import Float16Weights
+from edgepack.passes.int4_weights import Int4Weights
 from edgepack.passes.int8 import Int8
+from edgepack.passes.int8_weights import Int8Weights
 from edgepack.passes.opset import Opset
 from edgepack.passes.ort_format import OrtFormat
 from edgepack.passes.shapes import Shapes
@@ -18,7 +21,12 @@ from edgepack.passes.step import Step, nearest
 from edgepack.passes.tune.step import Tune
 
 STEPS: dict[str, type[Step]] = {
-    step.name: step for step in (Opset, Shapes, Simplify, Tune, Float16, Int8, CacheKey, OrtFormat)
+    step.name: step
+    for step in (
+        *(Opset, Shapes, Simplify, Tune),
+        *(Float16, Float16Weights, Int8, Int8Weights, Int4Weights),
+        *(CacheKey, OrtFormat),
+    )
 }
 
 

@@ -38,6 +38,7 @@ class Shapes:
     produces: ClassVar[Format] = Format.ONNX
     precision: ClassVar[str | None] = None
     needs_calibration: ClassVar[bool] = False
+    needs_measuring: ClassVar[bool] = False
 
     batch: int | None = 1
     batch_asked: bool = False

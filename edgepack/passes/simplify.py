@@ -26,6 +26,7 @@ class Simplify:
     produces: ClassVar[Format] = Format.ONNX
     precision: ClassVar[str | None] = None
     needs_calibration: ClassVar[bool] = False
+    needs_measuring: ClassVar[bool] = False
 
     def run(self, model: ModelFile, context: StepContext) -> StepResult:
         before = onnxfile.load(model)

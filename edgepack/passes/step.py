@@ -47,6 +47,7 @@ class Step(Protocol):
         accepts, produces: the format it takes and gives.
         precision: the precision the model has from here on, if this step changes it.
         needs_calibration: it cannot run without representative inputs.
+        needs_measuring: it loses so much that nothing is written of it without data to measure the loss on.
     """
 
     name: ClassVar[str]
@@ -54,6 +55,7 @@ class Step(Protocol):
     produces: ClassVar[Format]
     precision: ClassVar[str | None]
     needs_calibration: ClassVar[bool]
+    needs_measuring: ClassVar[bool]
 
     def run(self, model: ModelFile, context: StepContext) -> StepResult:
         """Raises StepError or ShapeError: the step cannot be done on this model."""

@@ -89,6 +89,8 @@ def require(parities: Sequence[Parity], *, stage: str, where: str, precision: st
             fix = "allow more with --atol/--rtol if your use of the model can bear it, or use another --precision"
             if precision == "int8":
                 fix = "give more representative --calibration data, use --precision fp16 or fp32, or allow more with --atol/--rtol"
+            elif precision.endswith("-weights"):
+                fix = "use --precision fp32 or one with wider weights, or allow more with --atol/--rtol"
             raise ParityError(
                 f"{where}: stage {stage} changed output {p.output!r}: {p.why}; "
                 f"max |a−b| {p.max_abs:.3g}, allowed {p.allowed_abs:.3g} + {p.rtol:.3g}·|b|, cosine {p.cosine:.6f}",

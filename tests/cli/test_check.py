@@ -32,6 +32,20 @@ def test_what_a_target_does_not_take_exits_with_11(command: Command, tmp_path: P
     assert command("check", path, "-t", "jetson-orin", "--shape", "image=1x8x8x3").code == 0
 
 
+def test_auto_passes_over_what_this_model_has_no_weights_for(
+    command: Command, tmp_path: Path
+) -> None:
+    path = write(free_size_model(), tmp_path / "free.onnx")
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("extends: web\ntitle: the same steps on another target\n")
+    done = command("check", path, "-t", "web", "-t", str(mine))
+    assert "legal on web: 0 errors" in done.out
+    assert "legal on mine: 0 errors" in done.out
+    refused = command("check", path, "-t", "web", "--precision", "fp16-weights")
+    assert refused.code == 11
+    assert "no weight of this model can be stored as float16" in refused.out
+
+
 def test_warnings_alone_leave_the_exit_code_0(command: Command, model: Path) -> None:
     done = command("check", model, "-t", "web", "--precision", "fp16")
     assert done.code == 0
@@ -162,4 +176,4 @@ def test_the_function_gives_what_the_command_shows(tmp_path: Path) -> None:
     path = write(conv_model(), tmp_path / "tiny.onnx")
     (result,) = edgepack.check(path, targets=["web"])
     assert result.legal
-    assert (result.target, result.precision, result.macs) == ("web", "fp32", 4928)
+    assert (result.target, result.precision, result.macs) == ("web", "fp16-weights", 4928)

@@ -32,7 +32,12 @@ def test_names_of_the_users_model_survive(fer_builds, target):
 
 def test_auto_with_calibration_picks_by_profile(fer_builds):
     picked = {target: r.precision for target, r in fer_builds("auto").items()}
-    assert picked == {"jetson-orin": "int8", "android": "int8", "ios": "fp16", "web": "fp32"}
+    assert picked == {
+        "jetson-orin": "int8",
+        "android": "int8",
+        "ios": "fp16",
+        "web": "int8-weights",
+    }
     assert all(r.because for r in fer_builds("auto").values())
 
 

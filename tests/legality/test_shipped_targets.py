@@ -20,6 +20,7 @@ from edgepack.samples.opening import open_samples
 from edgepack.targets import TargetProfile, list_targets, load_target
 from tests.legality.graphs import residual_model
 from tests.models import wrap
+from tests.weighty import weighty_model
 
 CASES = [(p.name, precision) for p in list_targets() for precision in p.precisions]
 
@@ -29,6 +30,8 @@ class Runs:
 
     def __init__(self, folder: Path) -> None:
         self.start = wrap(residual_model(), folder)
+        # Small weights stay as they are, and 4 bits take matrix products.
+        self.weighty = wrap(weighty_model(), folder, "weighty")
         images = np.random.default_rng(1).random((8, 3, 16, 16)).astype(np.float32)
         samples = open_samples(images, specs=self.start.inputs, folder=folder / "samples")
         calibrator = Calibrator(samples, folder / "calibration", Cache(folder=None))
@@ -43,7 +46,8 @@ class Runs:
             atol=None,
             rtol=None,
         )
-        return self._preparation.subject(plan, self.start)
+        start = self.weighty if precision.endswith("-weights") else self.start
+        return self._preparation.subject(plan, start)
 
 
 @pytest.fixture(scope="module")

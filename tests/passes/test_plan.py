@@ -11,7 +11,8 @@ from edgepack.passes.registry import STEPS, make_step
 from edgepack.passes.step import options_of
 from edgepack.targets import list_targets, load_target
 
-#: What auto chooses from, in order; int8 only with calibration data.
+#: What auto chooses from, in order; those of DATA only where there are some.
+DATA = ("int8", "int8-weights", "int4-weights")
 AUTO = {
     "android": ("int8", "fp32"),
     "android-nnapi": ("int8", "fp32"),
@@ -22,8 +23,8 @@ AUTO = {
     "jetson-thor": ("int8", "fp16", "fp32"),
     "jetson-xavier": ("int8", "fp16", "fp32"),
     "linux-x64": ("int8", "fp32"),
-    "web": ("fp32",),
-    "web-webgpu": ("fp32",),
+    "web": ("int8-weights", "fp16-weights", "fp32", "int8"),
+    "web-webgpu": ("int8-weights", "fp16-weights", "fp32", "int4-weights"),
 }
 
 
@@ -62,7 +63,7 @@ def test_auto_offers_what_the_profile_prefers_and_says_why(target: str, calibrat
         atol=None,
         rtol=None,
     )
-    expected = [p for p in AUTO[target] if calibrated or p != "int8"]
+    expected = [p for p in AUTO[target] if calibrated or p not in DATA]
     assert [p.precision for p in plans] == expected
     because = {c.precision: c.because for c in plans[0].profile.auto.candidates}
     assert [p.reason for p in plans] == [because[p] for p in expected]

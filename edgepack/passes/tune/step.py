@@ -28,6 +28,7 @@ class Tune:
     produces: ClassVar[Format] = Format.ONNX
     precision: ClassVar[str | None] = None
     needs_calibration: ClassVar[bool] = False
+    needs_measuring: ClassVar[bool] = False
 
     rewrites: tuple[str, ...] = ()
 
