@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
 
@@ -13,6 +13,7 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgepack.bundle.manifest import Manifest, Model, Release, RuntimeSpec, Target, Tensor
+from edgepack.errors import TargetError
 from edgepack.names import bundle_name
 from edgepack.resources import RUNTIME
 from edgepack.yamlfile import YamlFile, explain
@@ -98,7 +99,10 @@ def rendered(
 ) -> dict[str, bytes]:
     """The loader's files by their place in a bundle.
 
-    Those that end in `.in` here are templates: `$name` stands for what runtime/README.md says.
+    Those that end in `.in` here are templates: `$name` stands for a value below, `$requires_x` for the target's `requires: x`.
+
+    Raises:
+        TargetError: a template wants what the target does not say.
     """
     first = inputs[0]
     sizes = [d if isinstance(d, int) else 1 for d in first.shape]
@@ -106,6 +110,7 @@ def rendered(
         "app": release.app,
         "target": target.name,
         "bundle": bundle_name(release.app, target.name),
+        "identifier": re.sub(r"\W", "_", bundle_name(release.app, target.name)).lower(),
         "precision": model.precision,
         "model_path": model.path,
         "package": runtime.package,
@@ -120,15 +125,27 @@ def rendered(
         "input_elements": str(math.prod(sizes)),
         "output_name": outputs[0].name,
         **_of_web(release, target, runtime),
+        **{f"requires_{key}": value.lstrip(">= ") for key, value in target.requires.items()},
     }
     files = {}
     for language in (*load_spec(runtime.language).beside, runtime.language):
         for source, place in load_spec(language).files.items():
             text = (RUNTIME / language / source).read_bytes()
             if source.endswith(".in"):
-                text = Template(text.decode()).substitute(values).encode()
+                text = _filled(text.decode(), values, f"runtime/{language}/{source}").encode()
             files[place] = text
     return files
+
+
+def _filled(template: str, values: Mapping[str, str], place: str) -> str:
+    try:
+        return Template(template).substitute(values)
+    except KeyError as error:
+        key = error.args[0]
+        raise TargetError(
+            f"{place}: nothing stands for ${key} in target {values['target']}",
+            f"add requires: {key.removeprefix('requires_')} to the target, or start it with `extends:`",
+        ) from error
 
 
 def _of_web(release: Release, target: Target, runtime: RuntimeSpec) -> dict[str, str]:

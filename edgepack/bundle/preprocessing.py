@@ -25,7 +25,7 @@ class Preprocessing(BaseModel):
         channels: in the input's order.
         layout: the input's last axes; those before them are 1. `hw`: no axis for channels.
         mean, std: one for each channel, in the input's order.
-        pad: red, green, blue, around a letterbox.
+        pad: red, green, blue, around a letterbox; for `gray` their mean, three times.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -67,6 +67,7 @@ def without_none(data: dict[str, Any]) -> dict[str, Any]:
 def settled(frame: Frame) -> Preprocessing:
     """What a frame does to an image."""
     way, count = frame.preprocessing, len(frame.table)
+    pad = way.pad if isinstance(way.pad, tuple) else (way.pad,) * 3
     layouts: dict[tuple[int, ...] | None, str] = {None: "hw", (2, 0, 1): "nchw", (0, 1, 2): "nhwc"}
     return Preprocessing.model_validate(
         {
@@ -80,6 +81,6 @@ def settled(frame: Frame) -> Preprocessing:
             "scale": way.scale,
             "mean": way.mean if isinstance(way.mean, tuple) else (way.mean,) * count,
             "std": way.std if isinstance(way.std, tuple) else (way.std,) * count,
-            "pad": way.pad if isinstance(way.pad, tuple) else (way.pad,) * 3,
+            "pad": (round(sum(pad) / 3),) * 3 if frame.order == "gray" else pad,
         }
     )

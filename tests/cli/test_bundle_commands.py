@@ -27,7 +27,7 @@ def test_verify_says_which_loader_ran_and_how_far_each_answer_is(
 
 
 @pytest.mark.parametrize(
-    "name", ["model/tiny.ort", "golden/0/input-0.bin", "README.md", "loader/EdgepackBundle.kt"]
+    "name", ["model/tiny.ort", "golden/0/input-0.bin", "README.md", "build.gradle.kts"]
 )
 def test_verify_exits_with_7_on_one_flipped_byte(command: Command, bundle: Path, name: str) -> None:
     data = bytearray((bundle / name).read_bytes())

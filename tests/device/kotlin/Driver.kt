@@ -1,37 +1,78 @@
-// Runs the loader on the JVM: one JSON request a line on stdin, one JSON answer a line on stdout. See jvm.py.
+// Runs the loader over Robolectric's Android: one JSON request a line on stdin, one JSON answer a line on stdout. See jvm.py.
 import ai.onnxruntime.OnnxTensor
 import ai.onnxruntime.OrtEnvironment
 import ai.onnxruntime.OrtSession.SessionOptions
 import android.content.res.AssetManager
+import android.graphics.Bitmap
 import android.system.Os
-import io.edgepack.AssetSource
-import io.edgepack.BundleSource
-import io.edgepack.DirSource
 import io.edgepack.EdgepackBundle
 import io.edgepack.EdgepackError
 import io.edgepack.EdgepackSession
 import io.edgepack.Tensor
+import io.edgepack.image
 import java.io.File
+import java.io.PrintStream
 import java.nio.ByteBuffer
 import java.nio.FloatBuffer
 import java.util.Base64
 import java.util.concurrent.Callable
 import java.util.concurrent.Executors
+import kotlin.system.exitProcess
 import org.codehaus.mojo.animal_sniffer.SignatureChecker
 import org.codehaus.mojo.animal_sniffer.logging.Logger
 import org.json.JSONArray
 import org.json.JSONObject
+import org.junit.Test
+import org.junit.runner.JUnitCore
+import org.junit.runner.RunWith
+import org.robolectric.RobolectricTestRunner
+import org.robolectric.annotation.Config
+import org.robolectric.annotation.GraphicsMode
+import org.robolectric.annotation.Implementation
+import org.robolectric.annotation.Implements
+
+private const val OUT = "edgepack.out"
 
 fun main() {
-    for (line in generateSequence(::readLine)) {
-        val answer = try {
-            answer(JSONObject(line))
-        } catch (e: EdgepackError) {
-            error(e.kind, e)
-        } catch (e: Exception) {
-            error(e.javaClass.simpleName, e)
+    System.getProperties()[OUT] = System.out
+    System.setOut(System.err) // Robolectric prints
+    val result = JUnitCore.runClasses(Device::class.java)
+    result.failures.forEach { System.err.println(it.trace) }
+    exitProcess(if (result.wasSuccessful()) 0 else 1)
+}
+
+/** One "test" that serves requests: Robolectric gives Android's classes to tests only. */
+@RunWith(RobolectricTestRunner::class)
+@Config(sdk = [34], manifest = Config.NONE, shadows = [FakeOs::class])
+@GraphicsMode(GraphicsMode.Mode.NATIVE)
+class Device {
+    @Test
+    fun serve() {
+        val out = System.getProperties()[OUT] as PrintStream
+        for (line in generateSequence(::readLine)) {
+            val answer = try {
+                answer(JSONObject(line))
+            } catch (e: EdgepackError) {
+                error(e.kind, e)
+            } catch (e: Exception) {
+                error(e.javaClass.simpleName, e)
+            }
+            out.println(answer)
         }
-        println(answer)
+    }
+}
+
+/** The desktop's environment cannot be changed from Java: keeps what was set, for the tests to see. */
+@Implements(Os::class)
+class FakeOs {
+    companion object {
+        val environment = HashMap<String, String>()
+
+        @JvmStatic
+        @Implementation
+        fun setenv(name: String, value: String, overwrite: Boolean) {
+            if (overwrite || name !in environment) environment[name] = value
+        }
     }
 }
 
@@ -40,11 +81,12 @@ private fun error(kind: String, e: Exception) =
 
 private fun answer(request: JSONObject): JSONObject = when (val task = request.getString("task")) {
     "missing-in-android" -> missingInAndroid(File(request.getString("signature")), File(request.getString("jar")))
-    "environment" -> JSONObject(Os.environment as Map<*, *>)
+    "environment" -> JSONObject(FakeOs.environment as Map<*, *>)
+    "image" -> bundle(request).use { image(it, request) }
     else -> bundle(request).use { bundle ->
         bundle.session(request.optJSONArray("providers")?.strings(), request.opt("threads") as? Int).use { session ->
             when (task) {
-                "self-test" -> selfTest(session)
+                "self-test" -> session.selfTest().put("report", session.report())
                 "run" -> run(session, request.getJSONArray("inputs"))
                 "stress" -> stress(bundle, session)
                 "overhead" -> overhead(bundle, session, File(request.getString("model")))
@@ -54,49 +96,44 @@ private fun answer(request: JSONObject): JSONObject = when (val task = request.g
     }
 }
 
+/** From a folder, from bytes, or from the assets of an APK (the folder's parent is then `assets/` in it). */
 private fun bundle(request: JSONObject): EdgepackBundle {
     val folder = File(request.getString("bundle"))
-    return EdgepackBundle.open(
-        when (request.optString("source", "folder")) {
-            "folder" -> DirSource(folder)
-            "heap" -> BundleSource { File(folder, it).takeIf(File::isFile)?.let { file -> ByteBuffer.wrap(file.readBytes()) } }
-            "assets" -> AssetSource(AssetManager(folder.parentFile, compressed = false), folder.name)
-            else -> AssetSource(AssetManager(folder.parentFile, compressed = true), folder.name)
-        },
-    )
-}
-
-private fun selfTest(session: EdgepackSession): JSONObject {
-    val result = session.selfTest()
-    val cases = result.cases.map {
-        JSONObject().put("case", it.case).put("output", it.output).put("from", it.from)
-            .put("max_abs", if (it.maxAbs.isFinite()) it.maxAbs else JSONObject.NULL)
-            .put("atol", it.atol).put("rtol", it.rtol).put("passed", it.passed)
+    return when (request.optString("source", "folder")) {
+        "folder" -> EdgepackBundle.open(folder)
+        "bytes" -> EdgepackBundle.open("bytes") { path ->
+            File(folder, path).takeIf(File::isFile)?.let { ByteBuffer.wrap(it.readBytes()) }
+        }
+        else -> EdgepackBundle.open(AssetManager().apply { addAssetPath(request.getString("apk")) }, folder.name)
     }
-    return JSONObject().put("passed", result.passed).put("cases", JSONArray(cases)).put("report", report(session))
-}
-
-private fun report(session: EdgepackSession) = session.report().let {
-    JSONObject().put("provider", it.provider).put("proven", it.proven).put("passed_over", JSONObject(it.passedOver as Map<*, *>))
-        .put("runtime_version", it.runtimeVersion).put("model_sha256", it.modelSha256).put("precision", it.precision)
 }
 
 private fun run(session: EdgepackSession, inputs: JSONArray): JSONObject {
-    val outputs = session.run(inputs.objects().associate { it.getString("name") to tensor(it) })
-    val tensors = outputs.map { (name, y) ->
-        JSONObject().put("name", name).put("dtype", y.dtype).put("shape", JSONArray(y.shape.asList()))
-            .put("data", Base64.getEncoder().encodeToString(ByteArray(y.data.remaining()).also { y.data.get(it) }))
-            .put("floats", JSONArray(y.floats().map { if (it.isFinite()) it.toDouble() else "$it" }))
-    }
-    return JSONObject().put("outputs", JSONArray(tensors)).put("report", report(session))
+    val outputs = session.run(tensors(inputs)).map { (name, y) -> json(y).put("name", name) }
+    return JSONObject().put("outputs", JSONArray(outputs)).put("report", session.report())
 }
 
+private fun json(y: Tensor) = JSONObject().put("dtype", y.dtype).put("shape", JSONArray(y.shape))
+    .put("data", Base64.getEncoder().encodeToString(ByteArray(y.data.capacity()).also { y.data.duplicate().get(it) }))
+    .put("floats", JSONArray(y.floats().map { if (it.isFinite()) it.toDouble() else "$it" }))
+
+/** The input that a bitmap becomes; its pixels come as ARGB, 4 bytes each. */
+private fun image(bundle: EdgepackBundle, request: JSONObject): JSONObject {
+    val pixels = ByteBuffer.wrap(Base64.getDecoder().decode(request.getString("argb"))).asIntBuffer()
+    val colors = IntArray(pixels.remaining()).also { pixels.get(it) }
+    val width = request.getInt("width")
+    val bitmap = Bitmap.createBitmap(colors, width, colors.size / width, Bitmap.Config.ARGB_8888)
+    return json(bundle.image(bitmap))
+}
+
+private fun tensors(inputs: JSONArray) = inputs.objects().associate { it.getString("name") to tensor(it) }
+
 private fun tensor(x: JSONObject): Tensor {
-    val shape = x.getJSONArray("shape").let { shape -> IntArray(shape.length()) { shape.getInt(it) } }
+    val shape = x.getJSONArray("shape").let { shape -> List(shape.length()) { shape.getInt(it) } }
     val bytes = ByteBuffer.wrap(Base64.getDecoder().decode(x.getString("data")))
-    return when (x.optString("made", "constructor")) {
-        "of" -> Tensor.of(Tensor(x.getString("dtype"), shape, bytes).floats(), *shape)
-        "zeros" -> Tensor.zeros(x.getString("dtype"), *shape).apply { data.put(bytes) }
+    return when (x.optString("made", "bytes")) {
+        "floats" -> Tensor("float32", *shape.toIntArray()).put(Tensor(x.getString("dtype"), shape, bytes).floats())
+        "zeros" -> Tensor(x.getString("dtype"), *shape.toIntArray()).apply { data.duplicate().put(bytes) }
         else -> Tensor(x.getString("dtype"), shape, bytes)
     }
 }
@@ -104,9 +141,11 @@ private fun tensor(x: JSONObject): Tensor {
 /** Four threads in one session; then a close under running calls of some milliseconds each. */
 private fun stress(bundle: EdgepackBundle, session: EdgepackSession): JSONObject {
     val pool = Executors.newFixedThreadPool(5)
-    val passed = pool.invokeAll(List(4) { Callable { (0 until 10).all { session.selfTest().passed } } }).all { it.get() }
-    val large = bundle.inputs.associate { x ->
-        x.name to Tensor.zeros(x.dtype, *x.shape.map { it as? Int ?: 1_000_000 }.toIntArray())
+    val runs = List(4) { Callable { (0 until 10).all { session.selfTest().getBoolean("passed") } } }
+    val passed = pool.invokeAll(runs).all { it.get() }
+    val large = bundle.manifest.getJSONArray("inputs").objects().associate { x ->
+        val shape = x.getJSONArray("shape").let { sizes -> IntArray(sizes.length()) { sizes.opt(it) as? Int ?: 1_000_000 } }
+        x.getString("name") to Tensor(x.getString("dtype"), *shape)
     }
     val endless = pool.submit(Callable { while (true) session.run(large) })
     Thread.sleep(200)
@@ -116,21 +155,26 @@ private fun stress(bundle: EdgepackBundle, session: EdgepackSession): JSONObject
     return JSONObject().put("passed", passed).put("after_close", ended)
 }
 
-/** Median microseconds of one call, bare and through the loader, measured in turns on one float input. */
+/** Median microseconds of one call: bare, through the loader, and through it with one tensor refilled; measured in turns. */
 private fun overhead(bundle: EdgepackBundle, session: EdgepackSession, model: File): JSONObject {
     val env = OrtEnvironment.getEnvironment()
-    val spec = bundle.inputs.single()
-    val shape = spec.shape.map { it as Int }.toIntArray()
+    val (input, output) = listOf("inputs", "outputs").map { bundle.manifest.getJSONArray(it).getJSONObject(0) }
+    val name = input.getString("name")
+    val shape = input.getJSONArray("shape").let { sizes -> IntArray(sizes.length()) { sizes.getInt(it) } }
     val values = FloatArray(shape.reduce(Int::times)) { it.toFloat() / 1000 }
-    val bare = env.createSession(model.readBytes(), SessionOptions())
+    val bare = env.createSession(model.readBytes(), SessionOptions().apply { setIntraOpNumThreads(1) })
     val longs = LongArray(shape.size) { shape[it].toLong() }
+    val kept = Tensor("float32", *shape)
     fun callBare(): FloatArray = OnnxTensor.createTensor(env, FloatBuffer.wrap(values), longs).use { x ->
-        bare.run(mapOf(spec.name to x)).use { y -> (y[0] as OnnxTensor).floatBuffer.array() }
+        bare.run(mapOf(name to x)).use { y -> (y[0] as OnnxTensor).floatBuffer.array() }
     }
-    fun callLoader() = session.run(mapOf(spec.name to Tensor.of(values, *shape))).getValue(bundle.outputs[0].name).floats()
-    val times = List(4000) { longArrayOf(time(::callBare), time(::callLoader)) }.drop(2000)
+    fun call(x: Tensor) = session.run(mapOf(name to x.put(values))).getValue(output.getString("name")).floats()
+    fun callFresh() = call(Tensor("float32", *shape))
+    fun callKept() = call(kept)
+    val times = List(3000) { longArrayOf(time(::callBare), time(::callFresh), time(::callKept)) }.drop(1000)
     fun median(column: Int) = times.map { it[column] }.sorted()[times.size / 2] / 1000.0
-    return JSONObject().put("bare_us", median(0)).put("loader_us", median(1)).put("equal", callBare().contentEquals(callLoader()))
+    val equal = callBare().contentEquals(callFresh()) && callBare().contentEquals(callKept())
+    return JSONObject().put("bare_us", median(0)).put("fresh_us", median(1)).put("kept_us", median(2)).put("equal", equal)
 }
 
 private inline fun time(call: () -> Any): Long = System.nanoTime().let { start -> call(); System.nanoTime() - start }

@@ -1,7 +1,7 @@
-"""The Kotlin loader on the desktop JVM, over ONNX Runtime's own Java package.
+"""The Kotlin loader on the desktop JVM, over Android 14's own framework (Robolectric) and ONNX Runtime's own Java package.
 
 The loader is compiled against Android's classes (API 24) and onnxruntime-android, as an app would; the classes that come
-out are what runs here, over `fake/` for the three Android classes it touches. Compiled jars are kept by content.
+out are what runs here. Compiled jars are kept by content.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import tempfile
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +23,7 @@ import numpy as np
 from tests.conftest import CACHE, ROOT, need
 
 HERE = Path(__file__).parent
-LOADER = ROOT / "runtime" / "kotlin" / "EdgepackBundle.kt"
+LOADER = sorted((ROOT / "runtime" / "kotlin" / "src").rglob("*.kt"))
 #: ART runs Java 8 bytecode and, below API 33, little more of Java's library. Warnings are errors.
 FLAGS = ("-no-stdlib", "-no-reflect", "-jvm-target", "1.8", "-Xjdk-release=8", "-Wextra", "-Werror")
 
@@ -40,20 +41,26 @@ class CompileError(Exception):
     """kotlinc's own words."""
 
 
-def library(pattern: str) -> Path:
+def library(pattern: str, folder: str = "lib") -> Path:
     """The one fetched file of that name."""
-    folder = need(CACHE / "kotlin" / "lib", "kotlin.sh")
-    (path,) = folder.glob(pattern)
+    (path,) = need(CACHE / "kotlin" / folder, "kotlin.sh").glob(pattern)
     return path
 
 
-def compiled(name: str, sources: Sequence[Path], classpath: Sequence[Path]) -> Path:
+def libraries(folder: str) -> list[Path]:
+    """All jars in a fetched folder."""
+    return sorted(need(CACHE / "kotlin" / folder, "kotlin.sh").glob("*.jar"))
+
+
+def compiled(
+    name: str, sources: Sequence[Path], classpath: Sequence[Path], flags: Sequence[str] = FLAGS
+) -> Path:
     """A jar of `sources`, out of the cache where the same text was compiled before.
 
     Raises:
         CompileError: an error or a warning.
     """
-    digest = hashlib.sha256(repr((FLAGS, [jar.name for jar in classpath])).encode())
+    digest = hashlib.sha256(repr((flags, [jar.name for jar in classpath])).encode())
     for source in sources:
         digest.update(source.read_bytes())
     jar = CACHE / "kotlin" / "compiled" / f"{name}-{digest.hexdigest()[:16]}.jar"
@@ -66,8 +73,8 @@ def compiled(name: str, sources: Sequence[Path], classpath: Sequence[Path]) -> P
         # The C1 compiler alone: a run this short never earns C2 back.
         java = ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", str(compiler)]
         main = "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler"
-        inputs = ["-cp", _joined(classpath), *map(str, sources), "-d", str(built)]
-        done = subprocess.run([*java, main, *FLAGS, *inputs], capture_output=True, text=True)
+        inputs = ["-cp", joined(classpath), *map(str, sources), "-d", str(built)]
+        done = subprocess.run([*java, main, *flags, *inputs], capture_output=True, text=True)
         if done.returncode != 0:
             raise CompileError(done.stderr)
         for old in jar.parent.glob(f"{name}-*.jar"):
@@ -79,23 +86,38 @@ def compiled(name: str, sources: Sequence[Path], classpath: Sequence[Path]) -> P
 def loader_jar() -> Path:
     """The loader, compiled against what it meets on a phone."""
     android = [library("onnxruntime-android.jar"), library("android-all-*.jar")]
-    return compiled("loader", [LOADER], [*android, library("kotlin-stdlib-*.jar")])
+    return compiled("loader", LOADER, [*android, library("kotlin-stdlib-*.jar")])
 
 
 def classpath() -> list[Path]:
-    """All that the driver runs on; its own `fake/` classes come before Android's."""
+    """All that the driver runs on. Robolectric wants some Android outside its own; API 24's will do."""
     loader = loader_jar()
-    names = ("onnxruntime-1*", "kotlin-stdlib-*", "animal-sniffer-1*", "asm-*", "android-all-*")
-    libraries = [library(f"{name}.jar") for name in names]
-    sources = [HERE / "Driver.kt", *sorted((HERE / "fake").glob("*.kt"))]
-    return [compiled("driver", sources, [loader, *libraries]), loader, *libraries]
+    names = ("onnxruntime-1*", "kotlin-stdlib-*", "animal-sniffer-1*", "android-all-*")
+    jars = [*(library(f"{name}.jar") for name in names), *libraries("robolectric")]
+    return [compiled("driver", [HERE / "Driver.kt"], [loader, *jars]), loader, *jars]
+
+
+def apk(bundle: Path, place: Path, *, compressed: bool) -> Path:
+    """An APK (a ZIP file) with the bundle as assets, in a folder of its name; stored entries begin at multiples of 4, as zipalign does."""
+    with zipfile.ZipFile(place, "w") as archive:
+        for file in sorted(p for p in bundle.rglob("*") if p.is_file()):
+            info = zipfile.ZipInfo(f"assets/{bundle.name}/{file.relative_to(bundle).as_posix()}")
+            info.compress_type = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
+            assert archive.fp is not None
+            begin = archive.fp.tell() + 30 + len(info.filename)
+            info.extra = bytes(-begin % 4)
+            archive.writestr(info, file.read_bytes())
+    return place
 
 
 class Jvm:
     """A JVM that answers requests until it is left; see Driver.kt for the tasks."""
 
     def __enter__(self) -> Jvm:
-        command = ["java", "-XX:+UseSerialGC", "-cp", _joined(classpath()), "DriverKt"]
+        offline = ["-Drobolectric.offline=true", f"-Drobolectric.dependency.dir={_instrumented()}"]
+        # Robolectric reaches into java.io for openFd; it is told so by build tools.
+        java = ["java", "-XX:+UseSerialGC", "--add-opens", "java.base/java.io=ALL-UNNAMED"]
+        command = [*java, *offline, "-cp", joined(classpath()), "DriverKt"]
         self._log = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
             command,
@@ -113,18 +135,30 @@ class Jvm:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        self._process.communicate(timeout=30)
+        self._process.communicate(timeout=60)
         self._log.close()
 
     def ask(self, task: str, **request: Any) -> dict[str, Any]:
-        """The driver's answer.
+        """The driver's answer. With the source "assets" or "compressed assets", the bundle is opened out of an APK.
 
         Raises:
             LoaderError: the loader refused; `kind` is the Java class where it is not an EdgepackError.
         """
+        source = request.get("source", "")
+        if source.endswith("assets"):
+            with tempfile.TemporaryDirectory() as scratch:
+                place = apk(
+                    Path(request["bundle"]),
+                    Path(scratch) / "app.apk",
+                    compressed=source.startswith("compressed"),
+                )
+                return self._ask({"task": task, "apk": place, **request})
+        return self._ask({"task": task, **request})
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"task": task, **request}, default=str) + "\n")
+        self._process.stdin.write(json.dumps(request, default=str) + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
@@ -175,5 +209,10 @@ def tensors(inputs: dict[str, np.ndarray]) -> list[dict[str, Any]]:
     ]
 
 
-def _joined(paths: Sequence[Path]) -> str:
+def _instrumented() -> Path:
+    return library("*.jar", "instrumented").parent
+
+
+def joined(paths: Sequence[Path]) -> str:
+    """A class path."""
     return os.pathsep.join(map(str, paths))

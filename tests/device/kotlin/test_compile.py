@@ -62,13 +62,16 @@ def test_readme_code_compiles_for_android(tmp_path: Path) -> None:
         "input_shape": "1, 8, 8, 1",
         "input_elements": "64",
         "output_name": "probabilities",
+        "requires_android_api": "24",
     }
     template = (ROOT / "runtime" / "kotlin" / "README.md.in").read_text()
     text = Template(template).substitute(values)
     code = re.findall(r"```kotlin\n(.*?)```", text, re.S)
     assert code, "README.md.in shows no Kotlin"
     source = tmp_path / "Readme.kt"
-    source.write_text("\n".join(code))
+    lines = "\n".join(code).splitlines()
+    imports = [line for line in lines if line.startswith("import ")]
+    source.write_text("\n".join([*imports, *(line for line in lines if line not in imports)]))
     android = [library("onnxruntime-android.jar"), library("android-all-*.jar")]
     kotlin = [library("kotlin-stdlib-*.jar"), library("kotlinx-coroutines-core-jvm-*.jar")]
     assert compiled("readme", [source], [loader_jar(), *android, *kotlin]).exists()

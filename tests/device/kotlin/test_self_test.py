@@ -75,7 +75,6 @@ def test_a_provider_that_is_not_there_is_passed_over_and_reported(jvm: Jvm, copy
     report = jvm.self_test(bundle)
     assert report["passed"]
     assert report["report"]["provider"] == "CPUExecutionProvider"
-    assert report["report"]["proven"] is True
     assert list(report["report"]["passed_over"]) == [XNNPACK["name"], NNAPI["name"]]
     assert all(report["report"]["passed_over"].values())
     assert report["report"]["runtime_version"] == "1.29.0"
@@ -98,9 +97,9 @@ def test_no_provider_at_all_says_why_of_each(jvm: Jvm, copy: Copy) -> None:
     bundle = copy("conv-ort").edit(set_at("runtime.providers", [XNNPACK, vulkan]))
     error = refused(jvm, bundle, providers=[XNNPACK["name"], vulkan["name"], CPU["name"]])
     assert error.kind == "provider-unavailable"
-    assert "XnnpackExecutionProvider=" in error.message
-    assert "VulkanExecutionProvider=this loader cannot open it" in error.message
-    assert "CPUExecutionProvider=manifest.json does not list it" in error.message
+    assert "XnnpackExecutionProvider" in error.message
+    assert '"VulkanExecutionProvider":"this loader cannot open it' in error.message
+    assert '"CPUExecutionProvider":"manifest.json does not list it' in error.message
 
 
 def test_a_model_the_runtime_cannot_read_is_a_provider_that_does_not_open(
