@@ -134,16 +134,16 @@ public final class EdgepackSession: @unchecked Sendable {  // nothing changes af
 
   /// The inputs in the model's order, checked.
   private func inOrder(_ inputs: [String: Tensor]) throws -> [Tensor] {
-    let names = Set(bundle.inputs.map(\.name)), missing = names.subtracting(inputs.keys)
-    guard missing.isEmpty else { throw EdgepackError("input-missing", "\(missing) of \(bundle.inputs)") }
-    let unknown = Set(inputs.keys).subtracting(names)
-    guard unknown.isEmpty else { throw EdgepackError("input-unknown", "\(unknown): the model takes \(bundle.inputs)") }
+    let specs = bundle.inputs
+    func fault(_ kind: String, _ what: String) -> EdgepackError { EdgepackError(kind, "\(what); the model takes \(specs)") }
+    for spec in specs where inputs[spec.name] == nil { throw fault("input-missing", spec.name) }
+    for name in inputs.keys where !specs.contains(where: { $0.name == name }) { throw fault("input-unknown", name) }
     var free: [String: Int] = [:]
-    return try bundle.inputs.map { spec in
+    return try specs.map { spec in
       let x = inputs[spec.name]!
-      guard x.dtype == spec.dtype else { throw EdgepackError("dtype-mismatch", "\(spec): got \(x.dtype)") }
+      guard x.dtype == spec.dtype else { throw fault("dtype-mismatch", "\(spec.name) is \(x.dtype)") }
       guard spec.fits(x.shape, &free), x.isFull else {
-        throw EdgepackError("shape-mismatch", "\(spec): got \(x.shape) in \(x.data.count) bytes; free sizes: \(free)")
+        throw fault("shape-mismatch", "\(spec.name) is \(x.shape) in \(x.data.count) bytes, free sizes \(free)")
       }
       return x
     }
