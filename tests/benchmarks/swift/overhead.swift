@@ -10,8 +10,8 @@ final class Bare {
     let inputNames, outputNames: [UnsafePointer<CChar>?]
     let held: [NSData], size: Int
 
-    init(_ bundle: EdgepackBundle, _ model: Data, _ tensors: [String: Tensor], size: Int) {
-        let ort = api.pointee, model = model as NSData
+    init(_ bundle: EdgepackBundle, _ tensors: [String: Tensor], size: Int) {
+        let ort = api.pointee, model = bundle.model
         held = bundle.inputs.map { tensors[$0.name]!.data as NSData } + [model]
         inputs = Array(repeating: nil, count: tensors.count)
         inputNames = bundle.inputs.map { UnsafePointer(strdup($0.name)) }
@@ -56,7 +56,7 @@ final class Bare {
             return (x.name, Tensor(dtype: x.dtype, shape: x.shape.map { $0.fixed! }, data: data))
         })
         let output = bundle.outputs[0].name, size = try session.run(inputs)[output]!.data.count
-        let bare = Bare(bundle, bundle.model, inputs, size: size)
+        let bare = Bare(bundle, inputs, size: size)
         var loader: [Double] = [], alone: [Double] = [], ratios: [Double] = []
         let end = Date(timeIntervalSinceNow: time)
         for k in 0... {
