@@ -18,9 +18,9 @@ extension EdgepackBundle {
 
   /// The same, for a frame of a camera or video, which is upright.
   public func image(_ buffer: CVPixelBuffer) throws -> Tensor {
-    var image: CGImage?
-    let status = VTCreateCGImageFromCVPixelBuffer(buffer, options: nil, imageOut: &image)
-    guard let image else { throw EdgepackError("dtype-mismatch", "a pixel buffer without image: VideoToolbox \(status)") }
+    var made: CGImage?
+    let status = VTCreateCGImageFromCVPixelBuffer(buffer, options: nil, imageOut: &made)
+    guard let image = made else { throw EdgepackError("dtype-mismatch", "a pixel buffer without image: VideoToolbox \(status)") }
     return try self.image(image)
   }
 }

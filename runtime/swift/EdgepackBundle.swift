@@ -10,10 +10,10 @@ public struct EdgepackError: LocalizedError {
 }
 
 /// A checked bundle. Its model stays memory-mapped: to update one replace the folder, never a file in it.
-public struct EdgepackBundle: Sendable {
+public struct EdgepackBundle: @unchecked Sendable {  // NSData does not change
   public var inputs: [TensorSpec] { manifest.inputs }
   public var outputs: [TensorSpec] { manifest.outputs }
-  let manifest: Manifest, folder: URL, model: Data
+  let manifest: Manifest, folder: URL, model: NSData
 
   #if SWIFT_PACKAGE
   /// The bundle that is this Swift package, out of the app's resources.
@@ -26,7 +26,7 @@ public struct EdgepackBundle: Sendable {
       throw EdgepackError("bundle-not-found", "no manifest.json in \(folder.path)")
     }
     let manifest = try Manifest(json)
-    var models: [String: Data] = [:]
+    var models: [String: NSData] = [:]
     for file in manifest.files where file.role == "model" { models[file.path] = try file.read(in: folder) }
     return Self(manifest: manifest, folder: folder, model: models[manifest.model.path]!)
   }
@@ -83,13 +83,13 @@ struct File: Decodable {
   let path: String, size: Int, sha256, role: String
 
   /// Its bytes, checked and memory-mapped.
-  func read(in folder: URL) throws -> Data {
-    guard let data = try? Data(contentsOf: folder.appendingPathComponent(path), options: .mappedIfSafe) else {
+  func read(in folder: URL) throws -> NSData {
+    guard let data = try? NSData(contentsOf: folder.appendingPathComponent(path), options: .mappedIfSafe) else {
       throw EdgepackError("file-missing", "\(path) in \(folder.path)")
     }
-    let found = SHA256.hash(data: data).map { String(format: "%02x", $0) }.joined()
-    guard data.count == size, found == sha256 else {
-      throw EdgepackError("file-corrupt", "\(path): \(data.count) bytes, SHA-256 \(found); manifest.json: \(size), \(sha256)")
+    let found = SHA256.hash(data: Data(referencing: data)).map { String(format: "%02x", $0) }.joined()
+    guard data.length == size, found == sha256 else {
+      throw EdgepackError("file-corrupt", "\(path): \(data.length) bytes, SHA-256 \(found); manifest.json: \(size), \(sha256)")
     }
     return data
   }

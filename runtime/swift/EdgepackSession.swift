@@ -31,7 +31,7 @@ extension EdgepackBundle {
 /// An open model. Any number of threads may call `run` at once; it closes with its last reference.
 public final class EdgepackSession: @unchecked Sendable {  // nothing changes after init, and OrtApi::Run is thread-safe
   public private(set) var report: SessionReport
-  private let bundle: EdgepackBundle, model: NSData, inputNames, outputNames: CStrings, api: UnsafePointer<OrtApi>
+  private let bundle: EdgepackBundle, inputNames, outputNames: CStrings, api: UnsafePointer<OrtApi>
   private var env, memory, session: OpaquePointer?
   private var ort: OrtApi { api.pointee }
 
@@ -42,7 +42,7 @@ public final class EdgepackSession: @unchecked Sendable {  // nothing changes af
     else { throw EdgepackError("runtime-too-old", "\(version); the bundle needs \(minimum), the app 1.\(ORT_API_VERSION)") }
     let file = manifest.files.first { $0.path == manifest.model.path }!
     report = SessionReport(runtimeVersion: version, modelSHA256: file.sha256, precision: manifest.model.precision)
-    (self.bundle, self.api, model) = (bundle, api, bundle.model as NSData)
+    (self.bundle, self.api) = (bundle, api)
     (inputNames, outputNames) = (CStrings(bundle.inputs.map(\.name)), CStrings(bundle.outputs.map(\.name)))
     setenv("ORT_DISABLE_TELEMETRY", "1", 1)  // before there is an environment; the call is for one that is there already
     try check(ort.CreateEnv(ORT_LOGGING_LEVEL_WARNING, "edgepack", &env))
@@ -63,18 +63,13 @@ public final class EdgepackSession: @unchecked Sendable {  // nothing changes af
 
   /// Outputs by name.
   public func run(_ inputs: [String: Tensor]) throws -> [String: Tensor] {
-    let tensors = try inOrder(inputs), bytes = tensors.map { $0.data as NSData }  // whose addresses hold
-    var values = [OpaquePointer?](repeating: nil, count: tensors.count)
-    var answers = [OpaquePointer?](repeating: nil, count: bundle.outputs.count)
-    defer { withExtendedLifetime(bytes) { for value in values + answers { ort.ReleaseValue(value) } } }
-    for (k, x) in tensors.enumerated() {
-      try check(ort.CreateTensorWithDataAsOrtValue(
-        memory, UnsafeMutableRawPointer(mutating: bytes[k].bytes), bytes[k].length, x.shape.map(Int64.init), x.shape.count,
-        ONNXTensorElementDataType(x.dtype.code), &values[k]))
+    try lend(try inOrder(inputs)[...]) { values in
+      var answers = [OpaquePointer?](repeating: nil, count: bundle.outputs.count)
+      defer { answers.forEach { ort.ReleaseValue($0) } }
+      try check(ort.Run(
+        session, nil, inputNames.pointers, values, values.count, outputNames.pointers, answers.count, &answers))
+      return Dictionary(try zip(bundle.outputs, answers).map { ($0.name, try copy($0, $1)) }) { $1 }
     }
-    try check(ort.Run(
-      session, nil, inputNames.pointers, values, values.count, outputNames.pointers, answers.count, &answers))
-    return Dictionary(try zip(bundle.outputs, answers).map { ($0.name, try copy($0, $1)) }) { $1 }
   }
 
   /// The same, without holding the caller's thread.
@@ -88,7 +83,7 @@ public final class EdgepackSession: @unchecked Sendable {  // nothing changes af
   public func selfTest() throws -> SelfTest {
     func read(_ x: TensorSpec) throws -> Tensor {
       let file = bundle.manifest.files.first { $0.path == x.path }!, shape = x.shape.map { $0.fixed ?? -1 }
-      return Tensor(dtype: x.dtype, shape: shape, data: try file.read(in: bundle.folder))
+      return Tensor(dtype: x.dtype, shape: shape, data: Data(referencing: try file.read(in: bundle.folder)))
     }
     let cases = try bundle.manifest.golden.flatMap { golden in
       let answers = try run(Dictionary(golden.inputs.map { ($0.name, try read($0)) }) { $1 })
@@ -123,7 +118,7 @@ public final class EdgepackSession: @unchecked Sendable {  // nothing changes af
       let values = CStrings(try provider.options.map { $0.value == "${cache}" ? try cacheFolder() : $0.value })
       try check(ort.SessionOptionsAppendExecutionProvider(options, name, keys.pointers, values.pointers, keys.pointers.count))
     }
-    try check(ort.CreateSessionFromArray(env, model.bytes, model.length, options, &opened))
+    try check(ort.CreateSessionFromArray(env, bundle.model.bytes, bundle.model.length, options, &opened))
     let nodes = (try? countNodes(opened)) ?? [:]
     guard isCPU || nodes.isEmpty || nodes[name] != nil else {
       ort.ReleaseSession(opened)
@@ -134,18 +129,33 @@ public final class EdgepackSession: @unchecked Sendable {  // nothing changes af
 
   /// The inputs in the model's order, checked.
   private func inOrder(_ inputs: [String: Tensor]) throws -> [Tensor] {
-    let names = Set(bundle.inputs.map(\.name)), missing = names.subtracting(inputs.keys)
-    guard missing.isEmpty else { throw EdgepackError("input-missing", "\(missing) of \(bundle.inputs)") }
-    let unknown = Set(inputs.keys).subtracting(names)
-    guard unknown.isEmpty else { throw EdgepackError("input-unknown", "\(unknown): the model takes \(bundle.inputs)") }
+    let specs = bundle.inputs
+    func fault(_ kind: String, _ what: String) -> EdgepackError { EdgepackError(kind, "\(what); the model takes \(specs)") }
+    for spec in specs where inputs[spec.name] == nil { throw fault("input-missing", spec.name) }
+    for name in inputs.keys where !specs.contains(where: { $0.name == name }) { throw fault("input-unknown", name) }
     var free: [String: Int] = [:]
-    return try bundle.inputs.map { spec in
+    return try specs.map { spec in
       let x = inputs[spec.name]!
-      guard x.dtype == spec.dtype else { throw EdgepackError("dtype-mismatch", "\(spec): got \(x.dtype)") }
+      guard x.dtype == spec.dtype else { throw fault("dtype-mismatch", "\(spec.name) is \(x.dtype)") }
       guard spec.fits(x.shape, &free), x.isFull else {
-        throw EdgepackError("shape-mismatch", "\(spec): got \(x.shape) in \(x.data.count) bytes; free sizes: \(free)")
+        throw fault("shape-mismatch", "\(spec.name) is \(x.shape) in \(x.data.count) bytes, free sizes \(free)")
       }
       return x
+    }
+  }
+
+  /// Lends the tensors' own bytes to ONNX Runtime while `body` runs.
+  private func lend<T>(
+    _ tensors: ArraySlice<Tensor>, _ values: [OpaquePointer?] = [], _ body: ([OpaquePointer?]) throws -> T
+  ) throws -> T {
+    guard let x = tensors.first else { return try body(values) }
+    return try x.data.withUnsafeBytes { bytes in
+      var value: OpaquePointer?
+      defer { ort.ReleaseValue(value) }
+      try check(ort.CreateTensorWithDataAsOrtValue(
+        memory, UnsafeMutableRawPointer(mutating: bytes.baseAddress), bytes.count, x.shape.map(Int64.init), x.shape.count,
+        ONNXTensorElementDataType(x.dtype.code), &value))
+      return try lend(tensors.dropFirst(), values + [value], body)
     }
   }
 

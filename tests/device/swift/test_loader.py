@@ -430,10 +430,10 @@ def test_a_wrong_call_is_refused(samples: Path, programs: Path) -> None:
             "'f32' float32 [batch, 3]",
             {k: x for k, x in good.items() if k != "f32"},
         ),
-        ("input-unknown", '["f33"]', good | {"f33": f32}),
+        ("input-unknown", "f33; the model takes", good | {"f33": f32}),
         (
             "dtype-mismatch",
-            "'f32' float32 [batch, 3]: got float64",
+            "f32 is float64; the model takes",
             good | {"f32": f32.astype(np.float64)},
         ),
         ("shape-mismatch", "[2, 4]", good | {"f32": np.zeros((2, 4), np.float32)}),
@@ -441,11 +441,11 @@ def test_a_wrong_call_is_refused(samples: Path, programs: Path) -> None:
         ("shape-mismatch", '["batch": 2]', good | {"f32": np.zeros((3, 3), np.float32)}),
         (
             "shape-mismatch",
-            "got [2, 3] in 23 bytes",
+            "[2, 3] in 23 bytes",
             good | {"f32": ("float32", [2, 3], f32.tobytes()[:-1])},
         ),
         ("shape-mismatch", "[-2, 3]", good | {"f16": ("float16", [-2, 3], b"")}),
-        ("shape-mismatch", "fill", good | {"f16": ("float16", [2**62, 3], b"")}),
+        ("shape-mismatch", "in 0 bytes", good | {"f16": ("float16", [2**62, 3], b"")}),
     ]
     answers = swift_calls(samples / "multi-onnx", [call for *_, call in calls], programs=programs)[
         "answers"
@@ -568,10 +568,20 @@ def test_every_source_parses_for_ios(shipped: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_loader_compiles_with_a_bridging_header(shipped: Path, programs: Path) -> None:
+def test_the_loader_compiles_with_a_bridging_header_and_apples_frameworks(
+    shipped: Path, programs: Path, tmp_path: Path
+) -> None:
+    """In Swift 5's mode with complete checks of concurrency; the package's own build is in Swift 6's."""
+    place = inside(tmp_path)
+    for name in ("CoreGraphics", "VideoToolbox"):
+        fake = inside(linux.HERE / "fake-apple" / f"{name}.swift")
+        emit = ["-emit-module", "-module-name", name, "-o", f"{place}/{name}.swiftmodule"]
+        done = chroot(["swiftc", "-parse-as-library", *emit, "-I", place, fake])
+        assert done.returncode == 0, done.stderr
     header = inside(shipped / "loader" / "COnnxRuntime" / "include" / "COnnxRuntime.h")
     sources = [inside(p) for p in sorted((shipped / "loader" / "Edgepack").iterdir())]
-    flags = ["-strict-concurrency=complete", "-warnings-as-errors", "-import-objc-header", header]
+    flags = ["-swift-version", "5", "-strict-concurrency=complete", "-warnings-as-errors"]
+    flags += ["-import-objc-header", header, "-I", place]
     flags += ["-I", inside(programs), "-I", inside(SWIFT / "include")]
     done = chroot(["swiftc", "-typecheck", "-parse-as-library", *flags, *sources])
     assert (done.returncode, done.stderr) == (0, "")
