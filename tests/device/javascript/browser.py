@@ -121,13 +121,20 @@ def serve(bundle: Path, isolated: bool, extra: Mapping[str, str] | None = None) 
         (root / "index.html").write_text('<!doctype html><link rel="icon" href="data:,">')
         for name, text in (extra or {}).items():
             (root / name).write_text(text)
-        handler = partial(_Isolated if isolated else _Handler, directory=folder)
-        with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-            thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-            thread.start()
-            yield server.server_address[1]
-            server.shutdown()
-            thread.join()
+        with serve_folder(root, isolated) as port:
+            yield port
+
+
+@contextmanager
+def serve_folder(folder: Path, isolated: bool = True) -> Iterator[int]:
+    """The port of a server of a folder, with the headers that a bundle's README.md asks for."""
+    handler = partial(_Isolated if isolated else _Handler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
 
 
 @cache

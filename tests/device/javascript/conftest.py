@@ -171,24 +171,24 @@ def fresh_node() -> Iterator[Node]:
         yield process
 
 
+def complete_copy(sample: Path, root: Path) -> Bundle:
+    """A copy of a sample with the loader in it."""
+    shutil.copytree(sample, root)
+    for source, place in yaml.safe_load((LOADER / "runtime.yaml").read_text())["files"].items():
+        text = (LOADER / source).read_text()
+        if source.endswith(".in"):
+            text = Template(text).substitute(VALUES)
+        (root / place).parent.mkdir(exist_ok=True)
+        (root / place).write_text(text)
+    bundle = Bundle(root)
+    bundle.change(lambda manifest: _complete(manifest, root))
+    return bundle
+
+
 @pytest.fixture
 def copy(samples: Path, tmp_path: Path) -> Callable[[str], Bundle]:
     """`copy(sample)`: a copy with the loader in it."""
-
-    def make(sample: str) -> Bundle:
-        root = tmp_path / "bundle"
-        shutil.copytree(samples / sample, root)
-        for source, place in yaml.safe_load((LOADER / "runtime.yaml").read_text())["files"].items():
-            text = (LOADER / source).read_text()
-            if source.endswith(".in"):
-                text = Template(text).substitute(VALUES)
-            (root / place).parent.mkdir(exist_ok=True)
-            (root / place).write_text(text)
-        bundle = Bundle(root)
-        bundle.change(lambda manifest: _complete(manifest, root))
-        return bundle
-
-    return make
+    return lambda sample: complete_copy(samples / sample, tmp_path / "bundle")
 
 
 def _complete(manifest: dict[str, Any], root: Path) -> None:
