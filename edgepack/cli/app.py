@@ -10,7 +10,18 @@ from typing import Annotated
 
 import typer
 
-from edgepack.cli import build, check, convert, diff, inspect, quickstart, run, targets, verify
+from edgepack.cli import (
+    build,
+    check,
+    convert,
+    diff,
+    inspect,
+    quickstart,
+    run,
+    runtime_config,
+    targets,
+    verify,
+)
 from edgepack.errors import EdgepackError
 
 #: 128 + SIGINT, as shells have it.
@@ -34,6 +45,7 @@ verify.register(app)
 inspect.register(app)
 check.register(app)
 diff.register(app)
+runtime_config.register(app)
 app.add_typer(targets.app, name="targets")
 quickstart.register(app)
 
