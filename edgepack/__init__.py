@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from edgepack.inspection import inspect
     from edgepack.intake.request import IntakeRequest
     from edgepack.pipeline import BuildResult, build
+    from edgepack.reduced_runtime import RuntimeConfig, runtime_config
     from edgepack.targets import TargetProfile, list_targets, load_target
 
 #: No module carries the name of a function it is the home of: importing it would hide the function.
@@ -33,6 +34,7 @@ _HOMES = {
     "DiffResult": "edgepack.comparison",
     "EdgepackError": "edgepack.errors",
     "IntakeRequest": "edgepack.intake.request",
+    "RuntimeConfig": "edgepack.reduced_runtime",
     "TargetProfile": "edgepack.targets",
     "VerifyResult": "edgepack.bundle.verify",
     "build": "edgepack.pipeline",
@@ -44,6 +46,7 @@ _HOMES = {
     "load_manifest": "edgepack.bundle.open",
     "load_target": "edgepack.targets",
     "run": "edgepack.bundle.verify",
+    "runtime_config": "edgepack.reduced_runtime",
     "verify": "edgepack.bundle.verify",
 }
 
@@ -54,6 +57,7 @@ __all__ = [
     "DiffResult",
     "EdgepackError",
     "IntakeRequest",
+    "RuntimeConfig",
     "TargetProfile",
     "VerifyResult",
     "__version__",
@@ -66,6 +70,7 @@ __all__ = [
     "load_manifest",
     "load_target",
     "run",
+    "runtime_config",
     "verify",
 ]
 

@@ -54,7 +54,16 @@ FLOORS = (
     ("bundle",),
     ("stages",),
     ("choose",),
-    ("buildlog", "checking", "comparison", "conversion", "inspection", "pipeline", "quickstart"),
+    (
+        "buildlog",
+        "checking",
+        "comparison",
+        "conversion",
+        "inspection",
+        "pipeline",
+        "quickstart",
+        "reduced_runtime",
+    ),
     ("cli",),
     ("__main__",),
 )

@@ -20,6 +20,7 @@ from edgepack.cli import (
     keygen,
     quickstart,
     run,
+    runtime_config,
     sign,
     targets,
     trust,
@@ -52,6 +53,7 @@ keygen.register(app)
 sign.register(app)
 app.add_typer(trust.app, name="trust")
 archive.register(app)
+runtime_config.register(app)
 app.add_typer(targets.app, name="targets")
 quickstart.register(app)
 

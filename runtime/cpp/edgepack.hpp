@@ -709,11 +709,12 @@ class Folder {
   fs::path place(const std::string& path) const {
     std::error_code none;
     const fs::path found = fs::weakly_canonical(root_ / path, none);
-    if (none || !fs::exists(found)) throw Error("file-missing", path + " is not in " + root_.string());
+    const auto kind = none ? fs::file_status(fs::file_type::not_found) : fs::status(found, none);
+    if (!fs::exists(kind)) throw Error("file-missing", path + " is not in " + root_.string());
     const auto [end, rest] = std::mismatch(root_.begin(), root_.end(), found.begin(), found.end());
     if (end != root_.end() || rest == found.end()) throw Error("file-corrupt", path + " is a link out of the bundle");
-    if (!fs::is_regular_file(found)) throw Error("file-corrupt", path + " is not a regular file");
-    const auto size = fs::file_size(found), listed = static_cast<std::uintmax_t>(files_.at(path).size);
+    if (!fs::is_regular_file(kind)) throw Error("file-corrupt", path + " is not a regular file");
+    const auto size = fs::file_size(found, none), listed = static_cast<std::uintmax_t>(files_.at(path).size);
     if (size != listed) {
       throw Error("file-corrupt", path + " has " + std::to_string(size) + " bytes, the manifest says " + std::to_string(listed));
     }

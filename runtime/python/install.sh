@@ -80,6 +80,18 @@ case $place$command in
 *[\\%\&\|]*) stop "a path holds a character that a unit file cannot take: $place, $command" "choose another folder" ;;
 esac
 
+# What the loader needs to find its libraries here, it needs at every start, too.
+environment=
+for variable in PYTHONPATH LD_LIBRARY_PATH EDGEPACK_ONNXRUNTIME XDG_CACHE_HOME; do
+    value=
+    eval "value=\${$variable:-}"
+    case $value in
+    '') ;;
+    *[\"\\%\&\|]*) stop "$variable holds a character that a unit file cannot take: $value" "set it without" ;;
+    *) environment="$environment \"$variable=$value\"" ;;
+    esac
+done
+
 loader() { # command, bundle: through the loader that lies in the bundle given
     if [ -n "$runner" ]; then
         "$runner" "$1" "$2"
@@ -136,7 +148,7 @@ else
     units=${XDG_CONFIG_HOME:-$HOME/.config}/systemd/user target=default.target scope=--user
 fi
 mkdir -p -- "$units"
-sed -e "s|@NAME@|$name|; s|@FOLDER@|$place|g; s|@COMMAND@|$command|; s|@TARGET@|$target|" \
+sed -e "s|@NAME@|$name|; s|@FOLDER@|$place|g; s|@COMMAND@|$command|; s|@ENVIRONMENT@|${environment# }|; s|@TARGET@|$target|" \
     "$place/edgepack.service" >"$units/$unit.new"
 mv -- "$units/$unit.new" "$units/$unit"
 # shellcheck disable=SC2086 # scope is one word or none

@@ -233,6 +233,7 @@ _INVALID: dict[str, Change] = {
     "html for manifest": text(lambda t: b"<!doctype html><title>Not found</title>"),
     "list for manifest": text(lambda t: b"[]"),
     "null for manifest": text(lambda t: b"null"),
+    "digits for manifest": text(lambda t: b"1" * 5000),
     "deep manifest": text(lambda t: b"[" * 200_000),
     "not UTF-8": text(lambda t: b"\xff\xfe" + t),
     "schema a text": put("schema", "1"),

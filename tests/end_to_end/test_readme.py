@@ -12,6 +12,7 @@ import pytest
 
 import edgepack
 from tests.conftest import CACHE, ROOT, need
+from tests.device.cpp.programs import library
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -39,6 +40,16 @@ def test_python_lines_run_and_leave_the_bundle_as_it_is(fer_builds, tmp_path):
     face = "import numpy as np\nface = np.zeros([1, 64, 64, 1], np.float32)\n"
     (tmp_path / "app.py").write_text(face + lines)
     assert "CPUExecutionProvider" in run([sys.executable, "app.py"], tmp_path)
+    assert edgepack.verify(bundle).passed
+
+
+def test_cpp_lines_run_and_leave_the_bundle_as_it_is(fer_builds, tmp_path):
+    include = need(CACHE / "cpp" / "include", "cpp.sh")
+    bundle = placed(fer_builds, "jetson-orin", tmp_path)
+    (tmp_path / "app.cpp").write_text(block("cpp", "edgepack.hpp"))
+    run(["g++", "-std=c++17", f"-I{include}", "app.cpp", "-o", "app", "-ldl"], tmp_path)
+    program = ["env", f"EDGEPACK_ONNXRUNTIME={library()}", "./app"]
+    assert "CPUExecutionProvider" in run(program, tmp_path)
     assert edgepack.verify(bundle).passed
 
 
@@ -83,6 +94,6 @@ def test_swift_lines_compile(fer_builds, tmp_path):
     assert (linux.build(bundle) / "readme").exists()
 
 
-@pytest.mark.parametrize("command", re.findall(r"^\| `edgepack (\w+)", README, re.M))
+@pytest.mark.parametrize("command", re.findall(r"^\| `edgepack ([\w-]+)", README, re.M))
 def test_every_command_in_the_table_exists(command):
     assert "Usage" in run([sys.executable, "-m", "edgepack", command, "--help"], ROOT)
