@@ -653,15 +653,18 @@ def folded(path: str) -> str:
 
 
 def read_json(data: bytes, place: str, kind: str) -> Any:
-    """The JSON in `data`: UTF-8, no key twice, no NaN.
+    """The JSON in `data`: UTF-8, no key twice, no NaN, whole letters only.
 
     Raises:
         Refusal: of that kind.
     """
     try:
-        return json.loads(
+        result = json.loads(
             data.decode("utf-8"), object_pairs_hook=_single, parse_constant=_no_constant
         )
+        # Half a surrogate pair is no text that could be printed, or be a file's name.
+        json.dumps(result, ensure_ascii=False).encode("utf-8")
+        return result
     except RecursionError:
         fault = "is nested too deeply"
     except ValueError as error:

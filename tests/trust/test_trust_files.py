@@ -66,7 +66,10 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         lambda d: d["keys"][0].update(public_key="x"),
         "keys[0] is no public key of ECDSA over P-256",
     ),
-    "a key with odd letters": (lambda d: d["keys"][0].update(public_key="\ud800"), "keys[0] is no"),
+    "a key with odd letters": (
+        lambda d: d["keys"][0].update(public_key="\ud800"),
+        "surrogates not allowed",
+    ),
     "a key twice": (lambda d: d["keys"].append(dict(d["keys"][0])), "is there twice"),
     "an end before the beginning": (
         lambda d: d["keys"][0].update(not_after="2020-01-01T00:00:00Z"),
