@@ -73,7 +73,11 @@ _SIGN = "sign it: edgepack sign BUNDLE --key KEY"
 
 
 class Refusal(Exception):
-    """Why something is not trusted: a word for programs, the cause, and what to do next."""
+    """Why something is not trusted: a word for programs, the cause, and what to do next.
+
+    The words: signature-missing, signature-invalid; key-unknown, key-revoked, key-not-yet-valid, key-expired, key-invalid; clock; app,
+    release; manifest, files; trust-file; openssl (it is missing, or does not run).
+    """
 
     def __init__(self, kind: str, cause: str, fix: str) -> None:
         super().__init__(cause)

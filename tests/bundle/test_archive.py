@@ -144,6 +144,15 @@ def test_a_damaged_bundle_is_not_packed(bundle: Bundle, tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == [place.name]
 
 
+@pytest.mark.parametrize("name", ["x.edgepack", "model/x.edgepack"])
+def test_a_bundle_is_not_packed_into_itself(bundle: Bundle, name: str) -> None:
+    place = bundle()
+    before = content(place)
+    with pytest.raises(OutputError, match="in the bundle itself"):
+        pack(place, place / name)
+    assert content(place) == before
+
+
 def test_a_missing_archive_is_named(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"none\.edgepack: No such file"):
         unpack(tmp_path / "none.edgepack")
