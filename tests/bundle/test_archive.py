@@ -16,10 +16,12 @@ from pathlib import Path
 
 import pytest
 
+import edgepack
 from edgepack.bundle import archive
 from edgepack.bundle.archive import pack, read_entries, unpack
 from edgepack.bundle.zipformat import directory, header
 from edgepack.errors import BundleError, OutputError
+from edgepack.trust.keys import generate
 from edgepack.workspace import workspace
 from tests.bundle.archives import ATTACKS, LARGE, LARGE_CRC, LARGE_SHA256, Files, plain
 from tests.bundle.conftest import Bundle
@@ -49,6 +51,16 @@ def test_pack_and_unpack_give_the_bundle_back(bundle: Bundle, tmp_path: Path) ->
     assert content(there) == content(place)
     assert {p.stat().st_mode & 0o7111 for p in there.rglob("*") if p.is_file()} == {0}
     assert not list(tmp_path.rglob(".edgepack-*"))
+
+
+def test_the_api_signs_packs_and_unpacks(bundle: Bundle, tmp_path: Path) -> None:
+    pair = generate(tmp_path / "release.pem")
+    place = bundle()
+    signature = edgepack.sign(place, pair.private)
+    there = edgepack.unpack(edgepack.pack(place), tmp_path / "there")
+    result = edgepack.verify(there, key=pair.public, app="tiny")
+    assert (result.passed, result.signature.state) == (True, "trusted")
+    assert result.signature.key_id == signature.key_id == pair.id
 
 
 def test_the_same_bundle_gives_the_same_bytes(bundle: Bundle, tmp_path: Path, files: Files) -> None:
