@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from edgepack.bundle.archive import pack, unpack
     from edgepack.bundle.open import load_manifest
     from edgepack.bundle.verify import VerifyResult, run, verify
     from edgepack.checking import CheckResult, check
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from edgepack.pipeline import BuildResult, build
     from edgepack.reduced_runtime import RuntimeConfig, runtime_config
     from edgepack.targets import TargetProfile, list_targets, load_target
+    from edgepack.trust.signature import sign
 
 #: No module carries the name of a function it is the home of: importing it would hide the function.
 _HOMES = {
@@ -45,8 +47,11 @@ _HOMES = {
     "list_targets": "edgepack.targets",
     "load_manifest": "edgepack.bundle.open",
     "load_target": "edgepack.targets",
+    "pack": "edgepack.bundle.archive",
     "run": "edgepack.bundle.verify",
     "runtime_config": "edgepack.reduced_runtime",
+    "sign": "edgepack.trust.signature",
+    "unpack": "edgepack.bundle.archive",
     "verify": "edgepack.bundle.verify",
 }
 
@@ -69,8 +74,11 @@ __all__ = [
     "list_targets",
     "load_manifest",
     "load_target",
+    "pack",
     "run",
     "runtime_config",
+    "sign",
+    "unpack",
     "verify",
 ]
 

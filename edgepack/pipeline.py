@@ -168,9 +168,11 @@ def build(
             progress.stage(INTAKE, "convert")
             converted, said = source.convert(folder / f"{name}.onnx")
             progress.stage(INTAKE, "ask the source")
+            answered = source.answer(feeds)
+            said = (f"guards of its process: {', '.join(source.guards) or 'none'}", *said)
             golden = Golden(
                 feeds=feeds,
-                source=source.answer(feeds),
+                source=answered,
                 origin=origin_of(samples),
                 rounding=source.rounding,
             )

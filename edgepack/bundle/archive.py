@@ -19,7 +19,7 @@ from typing import BinaryIO
 from edgepack.bundle.manifest import MANIFEST, SIGNATURE, Manifest
 from edgepack.bundle.open import check_files, load_manifest
 from edgepack.bundle.zipformat import LIMIT, MODE, Entry, directory, end_of, header
-from edgepack.errors import BundleError, ModelError
+from edgepack.errors import BundleError, ModelError, OutputError
 from edgepack.intake.vet.zip_entries import open_zip
 from edgepack.names import bundle_name
 from edgepack.trust.rules import rules
@@ -47,6 +47,8 @@ def pack(bundle: str | Path, archive: str | Path | None = None, *, overwrite: bo
     check_files(root, manifest)
     absolute = root.absolute()
     place = Path(archive) if archive is not None else absolute.parent / f"{absolute.name}{SUFFIX}"
+    if place.resolve().is_relative_to(root.resolve()):
+        raise OutputError(f"{place} lies in the bundle itself", "choose another --output")
     refuse_existing([place], overwrite=overwrite)
     names = sorted([MANIFEST, *(f.path for f in manifest.files)])
     if (root / SIGNATURE).exists():

@@ -258,7 +258,9 @@ class Manifest(BaseModel):
             data = json.loads(
                 text, object_pairs_hook=_without_duplicates, parse_constant=_no_constant
             )
-        except (ValueError, RecursionError) as error:
+            # Half a surrogate pair, a number beyond 2^53: there is no canonical form of them.
+            rfc8785.dumps(data)
+        except (ValueError, RecursionError, rfc8785.CanonicalizationError) as error:
             raise BundleError(
                 f"{place}: {error}", "build the bundle again; it was changed"
             ) from error

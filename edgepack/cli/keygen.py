@@ -56,7 +56,8 @@ def keygen(
     if json:
         print_json({"id": pair.id, "private": str(pair.private), "public": str(pair.public)})
         return
-    typer.echo(f"private key  {pair.private}  (keep it secret; whoever has it can sign)")
+    how = "encrypted" if secret else "not encrypted"
+    typer.echo(f"private key  {pair.private}  ({how}; keep it secret: whoever has it can sign)")
     typer.echo(f"public key   {pair.public}")
     typer.echo(f"id           {pair.id}")
     typer.echo(f"trust it: edgepack trust add trust.json --key {pair.public} --name '{key.stem}'")

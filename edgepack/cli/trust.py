@@ -15,6 +15,8 @@ edgepack trust add trust.json --key release.pub.pem --name 'release 2026' --days
 
 edgepack trust revoke trust.json 3f9a1c --reason 'the laptop was stolen'
 
+edgepack trust require trust.json --app digits --release-seq 7
+
 edgepack trust sign trust.json --key release.pem -o trust.signed.json
 
 edgepack trust accept trust.signed.json --old trust.json -o trust.json"""
@@ -75,6 +77,29 @@ def revoke(
     from edgepack.trust.trustfile import revoke as revoke_key
 
     _print(revoke_key(file, key_id, reason=reason), json)
+
+
+@app.command(
+    "require", epilog="Example: edgepack trust require trust.json --app digits --release-seq 7"
+)
+def require(
+    file: TrustFile,
+    name: Annotated[str, typer.Option("--app", help="The app.", show_default=False)],
+    release_seq: Annotated[
+        int,
+        typer.Option(
+            "--release-seq",
+            min=0,
+            help="Its oldest release that may be installed.",
+            show_default=False,
+        ),
+    ],
+    json: Json = False,
+) -> None:
+    """Refuse releases of an app that come before one; it can be raised, not lowered."""
+    from edgepack.trust.trustfile import require_release
+
+    _print(require_release(file, name, release_seq), json)
 
 
 @app.command(

@@ -1,4 +1,4 @@
-"""The child's side: a model of any format that TensorFlow must open, behind one face."""
+"""The child's side: a model of any format, behind one face."""
 
 from __future__ import annotations
 
@@ -34,6 +34,10 @@ def open_model(path: Path, form: str, request: IntakeRequest) -> ChildModel:
     Raises:
         ModelError: it cannot be read or has no such part; says why.
     """
+    if form == "onnx":
+        from edgepack.intake.onnx_child import OnnxChild
+
+        return OnnxChild(path)
     import tensorflow as tf
 
     from edgepack.intake.tensorflow.handlers import HANDLERS

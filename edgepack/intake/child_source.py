@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import stat
-import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,13 +11,12 @@ import numpy as np
 
 from edgepack import onnxfile
 from edgepack.artifact import ModelFile, TensorSpec
-from edgepack.errors import EnvironmentMissing, ModelError, UsageError
+from edgepack.errors import EnvironmentMissing, UsageError
 from edgepack.intake.checkpoint_files import weight_files
+from edgepack.intake.confined import Confined
 from edgepack.intake.detect import framework_path
-from edgepack.intake.limits import Limits
 from edgepack.intake.request import IntakeRequest
 from edgepack.intake.vet.keras_archive import vet_keras_archive
-from edgepack.proc import Worker, WorkerDied
 from edgepack.prove.engine import Answers, Tensors
 
 _ENVIRONMENT = {
@@ -32,11 +28,6 @@ _ENVIRONMENT = {
     "KERAS_BACKEND": "tensorflow",
     "ORT_DISABLE_TELEMETRY": "1",
 }
-#: `python -m` would look for modules in the working folder first, where an archive may just have been unpacked.
-_START = (
-    "import sys; sys.path[:] = [p for p in sys.path if p]; "
-    "from edgepack.intake.worker import main; main(sys.argv[1])"
-)
 #: Keras goes by the suffix.
 _SUFFIXES = {"keras": (".keras",), "keras-hdf5": (".h5", ".hdf5")}
 
@@ -50,7 +41,6 @@ class ChildSource:
 
     def __init__(self, path: Path, form: str, folder: Path, request: IntakeRequest) -> None:
         """Raises EnvironmentMissing: TensorFlow or tf2onnx is not installed. ModelError: what can be seen without them is not sound."""
-        limits = Limits.from_environment()
         if form == "keras":
             vet_keras_archive(path, trusted=request.trusted)
         for package in ("tensorflow", "tf2onnx"):
@@ -64,24 +54,23 @@ class ChildSource:
         self.beside = weight_files(self.path) if form == "checkpoint" else ()
         self.rounding: dict[str, float] = {}
         self._folder = folder
-        self._limits = limits
-        #: The one place in which the child may write.
-        self._outbox = folder / "child"
-        self._outbox.mkdir()
         self._opened: dict[str, Any] | None = None
-        self._worker = Worker(
-            [sys.executable, "-c", _START, json.dumps(self._confinement(request))],
-            log_path=folder / "tensorflow.log",
+        model = self.path.parent if self.beside else self.path
+        self._child = Confined(
+            folder,
+            name=self.path.name,
+            framework="TensorFlow",
+            # A user's own code may read what it likes.
+            read=[Path("/")] if request.op_handlers else [model],
             environment=_ENVIRONMENT,
+            kinds=[UsageError],
         )
-        self.worker_pid = self._worker.pid
-        self._send(
-            {
-                "do": "open",
-                "path": str(_suffixed(self.path, form, folder)),
-                "format": form,
-                "request": request.as_json(),
-            }
+        self.worker_pid = self._child.pid
+        self._child.send(
+            do="open",
+            path=str(_suffixed(self.path, form, folder)),
+            format=form,
+            request=request.as_json(),
         )
 
     @property
@@ -96,16 +85,19 @@ class ChildSource:
     def outputs(self) -> tuple[TensorSpec, ...]:
         return _specs(self._open()["outputs"])
 
+    @property
+    def guards(self) -> tuple[str, ...]:
+        return self._child.guards
+
     def convert(self, path: Path) -> tuple[ModelFile, tuple[str, ...]]:
-        guards = ", ".join(self._open()["guards"]) or "none"
-        made = self._outbox / "converted"
-        made.mkdir()
-        self._send({"do": "convert", "to": str(made / path.name)})
-        reply = self._receive()
+        self._open()
+        made = self._child.outbox / "converted"
+        made.mkdir(exist_ok=True)
+        self._child.send(do="convert", to=str(made / path.name))
+        log = self._child.receive()["log"]
         for file in made.iterdir():
-            _take(file, path.parent / file.name)
-        said = f"guards of the process that opened the model: {guards}"
-        return onnxfile.wrap_file(path), (said, *reply["log"])
+            self._child.take(file, path.parent / file.name)
+        return onnxfile.wrap_file(path), tuple(log)
 
     def answer(self, feeds: Sequence[Tensors]) -> Answers:
         self._open()
@@ -113,10 +105,10 @@ class ChildSource:
         for i, feed in enumerate(feeds):
             to, back = self._folder / f"feed-{i}.npz", self._folder / f"answer-{i}.npz"
             np.savez(to, *[feed[s.name] for s in self.inputs])
-            made = self._outbox / back.name
-            self._send({"do": "answer", "from": str(to), "to": str(made)})
-            self._receive()
-            _take(made, back)
+            made = self._child.outbox / back.name
+            self._child.send(do="answer", **{"from": str(to), "to": str(made)})
+            self._child.receive()
+            self._child.take(made, back)
             with np.load(back) as loaded:
                 values = [loaded[f"arr_{k}"] for k in range(len(self.outputs))]
                 for k, spec in enumerate(self.outputs):
@@ -127,61 +119,12 @@ class ChildSource:
         return answers
 
     def close(self) -> None:
-        self._worker.close()
+        self._child.close()
 
     def _open(self) -> dict[str, Any]:
         if self._opened is None:
-            self._opened = self._receive()
+            self._opened = self._child.receive()
         return self._opened
-
-    def _send(self, request: dict[str, Any]) -> None:
-        try:
-            self._worker.send(request)
-        except WorkerDied as death:
-            raise self._crash(death) from None
-
-    def _receive(self) -> dict[str, Any]:
-        try:
-            reply = self._worker.receive()
-        except WorkerDied as death:
-            raise self._crash(death) from None
-        if "error" in reply:
-            cause, fix = reply["error"]["cause"], reply["error"]["fix"]
-            if hit := self._limits.hit(None, cause):
-                raise ModelError(f"{cause}; it ran into {hit[0]}", hit[1])
-            raise {"UsageError": UsageError}.get(reply["error"]["kind"], ModelError)(cause, fix)
-        return reply
-
-    def _confinement(self, request: IntakeRequest) -> dict[str, Any]:
-        """What `confine` is asked for: the model is read where it lies, and the golden inputs in the folder around the child's."""
-        model = self.path.parent if self.beside else self.path
-        read = [model.resolve(), self._folder.resolve()]
-        return {
-            **vars(self._limits),
-            # A user's own code may read what it likes.
-            "read": ["/"] if request.op_handlers else [str(p) for p in read],
-            "write": str(self._outbox.resolve()),
-        }
-
-    def _crash(self, death: WorkerDied) -> ModelError:
-        if hit := self._limits.hit(death.returncode, death.log):
-            return ModelError(f"{self.path.name}: TensorFlow's process ran into {hit[0]}", hit[1])
-        how = f"signal {-death.returncode}" if death.returncode < 0 else f"exit {death.returncode}"
-        return ModelError(
-            f"{self.path.name}: TensorFlow's process ended with {how}; its last words:\n{death.log.strip()}",
-            "signal 9 is often too little memory; otherwise the words above say why",
-        )
-
-
-def _take(file: Path, to: Path) -> None:
-    """Move a file out of the child's folder; what is no plain file of its own is nothing that the child should have made."""
-    info = file.lstat()
-    if not stat.S_ISREG(info.st_mode) or info.st_nlink != 1:
-        raise ModelError(
-            f"the process that opened the model left {file.name}, which is no file of its own",
-            "do not use this model: it ran code",
-        )
-    file.replace(to)
 
 
 def _suffixed(path: Path, form: str, folder: Path) -> Path:

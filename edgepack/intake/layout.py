@@ -71,6 +71,10 @@ class LaidOutSource:
     def rounding(self) -> Mapping[str, float]:
         return self._source.rounding
 
+    @property
+    def guards(self) -> tuple[str, ...]:
+        return self._source.guards
+
     def convert(self, path: Path) -> tuple[ModelFile, tuple[str, ...]]:
         aside = path.with_name(f"before-layout-{path.name}")
         model, said = self._source.convert(aside)

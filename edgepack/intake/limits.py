@@ -22,7 +22,7 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 #: What Python, C++, TensorFlow and HDF5 say when there is no more memory.
 _NO_MEMORY = re.compile(
-    r"MemoryError|bad_alloc|RESOURCE_EXHAUSTED|ResourceExhausted|Cannot allocate memory|OOM when|[Oo]ut of memory"
+    r"MemoryError|bad_alloc|RESOURCE_EXHAUSTED|ResourceExhausted|Cannot allocate memory|Failed to allocate memory|OOM when|[Oo]ut of memory"
     r"|can't start new thread|Resource temporarily unavailable"
 )
 _LARGE_FILE = re.compile(r"\[Errno 27\]|File too large")

@@ -5,19 +5,23 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
 from edgepack import onnxfile
 from edgepack.artifact import ModelFile
-from edgepack.errors import ModelError
+from edgepack.errors import ModelError, StepError
 from edgepack.intake.canonical import name_free_dims
+from edgepack.intake.confined import Confined
 from edgepack.intake.leftovers import refuse_leftovers
 from edgepack.intake.onnx_checks import OLDEST_OPSET, UPDATED_OPSET, open_checked, plain, updated
+from edgepack.intake.onnx_child import read_named, write_named
 from edgepack.intake.onnx_cut import cut
 from edgepack.intake.request import IntakeRequest
-from edgepack.prove.engine import Answers, Tensors, answers
+from edgepack.prove.engine import Answers, Tensors
 
 #: What a float16 model may be off by when its arithmetic is done in another order or width, as a share of an output's largest
 #: value: some twenty roundings of 2^-11, the share that targets/_base.yaml allows float16.
@@ -25,13 +29,15 @@ HALF_ROUNDING = 1e-2
 
 
 class OnnxSource:
-    """A checked ONNX file."""
+    """A checked ONNX file. It is run in a child process, which is confined (confine.py): a graph may be a bomb, or never end."""
 
     format = "onnx"
 
-    def __init__(self, path: Path, request: IntakeRequest) -> None:
+    def __init__(self, path: Path, request: IntakeRequest, folder: Path) -> None:
         """Raises ModelError: not a valid ONNX model, its external data lie outside its folder, or it has no such part."""
         self.path = path
+        self._folder = folder
+        self._child: Confined | None = None
         self.rounding: dict[str, float] = {}
         self.framework = f"onnxruntime {onnxruntime.__version__}"
         self._proto = open_checked(path)
@@ -67,7 +73,8 @@ class OnnxSource:
             raise ValueError(
                 "a part of a file, or one of so old an operator set, answers once it was converted"
             )
-        given = answers(self._runs, feeds, optimize=False)
+        child = self._opened(self._runs)
+        given = [self._answer(child, i, feed) for i, feed in enumerate(feeds)]
         if onnxfile.is_half(self._proto):
             for answer in given:
                 for name, x in answer.items():
@@ -75,5 +82,35 @@ class OnnxSource:
                     self.rounding[name] = max(self.rounding.get(name, 0.0), HALF_ROUNDING * largest)
         return given
 
+    @property
+    def guards(self) -> tuple[str, ...]:
+        return self._child.guards if self._child is not None else ()
+
     def close(self) -> None:
-        """Nothing is held."""
+        if self._child is not None:
+            self._child.close()
+
+    def _opened(self, path: Path) -> Confined:
+        """The child, in which the model at `path` is open."""
+        if self._child is None:
+            self._child = Confined(
+                self._folder,
+                name=self.path.name,
+                framework="onnxruntime",
+                read=[self.path, *self.beside],
+                environment={"ORT_DISABLE_TELEMETRY": "1"},
+                kinds=[StepError],
+            )
+            request = IntakeRequest().as_json()
+            self._child.send(do="open", path=str(path), format="onnx", request=request)
+            self._child.receive()
+        return self._child
+
+    def _answer(self, child: Confined, number: int, feed: Tensors) -> dict[str, NDArray[Any]]:
+        to, back = self._folder / f"feed-{number}.npz", self._folder / f"answer-{number}.npz"
+        made = child.outbox / back.name
+        write_named(to, dict(feed))
+        child.send(do="answer", **{"from": str(to), "to": str(made)})
+        child.receive()
+        child.take(made, back)
+        return read_named(back)

@@ -23,6 +23,7 @@ class Source(Protocol):
         inputs, outputs: free dimensions have names; the first one is `batch`.
         rounding: by output, how far off the source's own answers may be for its own quantization, in the output's unit; known
             once it has answered.
+        guards: what confines the process that answers, known once it has answered.
     """
 
     @property
@@ -39,6 +40,8 @@ class Source(Protocol):
     def outputs(self) -> tuple[TensorSpec, ...]: ...
     @property
     def rounding(self) -> Mapping[str, float]: ...
+    @property
+    def guards(self) -> tuple[str, ...]: ...
 
     def convert(self, path: Path) -> tuple[ModelFile, tuple[str, ...]]:
         """Write the model as ONNX at `path`; also what the converter said, line by line."""
@@ -65,7 +68,7 @@ def open_source(path: Path, folder: Path, request: IntakeRequest | None = None) 
     if form == "onnx":
         from edgepack.intake.onnx_source import OnnxSource
 
-        source: Source = OnnxSource(path, request)
+        source: Source = OnnxSource(path, request, folder)
     else:
         from edgepack.intake.child_source import ChildSource
 

@@ -1,4 +1,4 @@
-"""The child process in which TensorFlow runs: JSON lines in on stdin, one reply each on stdout.
+"""The child process in which a model is opened: JSON lines in on stdin, one reply each on stdout.
 
 Its crash is an error message in the parent, its chatter goes to stderr, its memory goes away with it.
 """
@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,7 +28,8 @@ def main(confinement: str) -> None:
     # Whatever prints to stdout must not break the protocol.
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    server = _Server(guards)
+    _say(replies, {"guards": guards})
+    server = _Server()
     for line in sys.stdin:
         try:
             reply = server.handle(json.loads(line))
@@ -41,8 +41,7 @@ def main(confinement: str) -> None:
 
 
 class _Server:
-    def __init__(self, guards: Sequence[str]) -> None:
-        self._guards = guards
+    def __init__(self) -> None:
         self._model: ChildModel | None = None
 
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -54,7 +53,6 @@ class _Server:
             )
             return {
                 "framework": self._model.framework,
-                "guards": self._guards,
                 "inputs": [vars(s) for s in self._model.inputs],
                 "outputs": [vars(s) for s in self._model.outputs],
             }

@@ -89,14 +89,26 @@ def answer_each(
 ) -> Iterator[dict[str, NDArray[Any]]]:
     """As `answers`, one feed at a time: neither feeds nor outputs are held."""
     session = open_session(path, optimize=optimize)
-    names = [o.name for o in session.get_outputs()]
     for feed in feeds:
-        try:
-            values = session.run(names, dict(feed))
-        except Exception as error:
-            shapes = ", ".join(f"{k} {v.dtype} {list(v.shape)}" for k, v in feed.items())
-            raise StepError(
-                f"onnxruntime cannot run {path.name} on {shapes}: {error}",
-                "check the shapes (--shape, --batch); the message names the node",
-            ) from error
-        yield {n: np.asarray(v, order="C") for n, v in zip(names, values, strict=True)}
+        yield run_session(session, path.name, feed)
+
+
+def run_session(session: Any, name: str, feed: Tensors) -> dict[str, NDArray[Any]]:
+    """A session's outputs by name for one feed.
+
+    Args:
+        name: the model's, for messages.
+
+    Raises:
+        StepError: onnxruntime cannot run it.
+    """
+    names = [o.name for o in session.get_outputs()]
+    try:
+        values = session.run(names, dict(feed))
+    except Exception as error:
+        shapes = ", ".join(f"{k} {v.dtype} {list(v.shape)}" for k, v in feed.items())
+        raise StepError(
+            f"onnxruntime cannot run {name} on {shapes}: {error}",
+            "check the shapes (--shape, --batch); the message names the node",
+        ) from error
+    return {n: np.asarray(v, order="C") for n, v in zip(names, values, strict=True)}

@@ -12,7 +12,7 @@ from typing import Any
 from edgepack.errors import BundleError, OutputError, TrustError
 from edgepack.names import bundle_name
 from edgepack.trust.envelope import sealed, statement
-from edgepack.trust.keys import SigningKey
+from edgepack.trust.keys import SigningKey, load_private
 from edgepack.trust.rules import checker, refusals, rules
 
 
@@ -37,12 +37,16 @@ class Signature:
         return dict(vars(self))
 
 
-def sign(bundle: str | Path, key: SigningKey, *, overwrite: bool = False) -> Signature:
+def sign(bundle: str | Path, key: SigningKey | str | Path, *, overwrite: bool = False) -> Signature:
     """Write `manifest.sig` into the bundle, once its files are those of its manifest; the signature, trusted.
+
+    Args:
+        key: the private key, or its file (an encrypted one's password: $EDGEPACK_KEY_PASSWORD).
 
     Raises:
         BundleError: it is no bundle, or not as it was built. OutputError: it is signed already, or cannot be written.
     """
+    key = load_private(Path(key)) if isinstance(key, (str, Path)) else key
     root = Path(bundle)
     place = root / rules().SIGNATURE
     if os.path.lexists(place) and not overwrite:

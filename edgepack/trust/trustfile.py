@@ -115,6 +115,24 @@ def revoke(place: Path, key_id: str, *, reason: str, now: float | None = None) -
     return _changed(place, change, time.time() if now is None else now)
 
 
+def require_release(place: Path, app: str, seq: int, *, now: float | None = None) -> Any:
+    """Refuse releases of an app that come before `seq` from now on. The new trust.
+
+    Raises:
+        TrustError: the file is not valid. UsageError: it asks for a later one already; or the file is YAML.
+    """
+    least = load_trust(place).min_release_seq.get(app, 0)
+    if seq < least:
+        raise UsageError(
+            f"{place} asks for release {least} of {app} or later", f"give {least} or more"
+        )
+
+    def change(data: dict[str, Any]) -> None:
+        data.setdefault("min_release_seq", {})[app] = seq
+
+    return _changed(place, change, time.time() if now is None else now)
+
+
 def sign_trust(place: Path, key: SigningKey) -> bytes:
     """The trust file in an envelope that `key` signed: what a board takes in place of its own.
 

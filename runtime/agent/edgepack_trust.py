@@ -73,7 +73,11 @@ _SIGN = "sign it: edgepack sign BUNDLE --key KEY"
 
 
 class Refusal(Exception):
-    """Why something is not trusted: a word for programs, the cause, and what to do next."""
+    """Why something is not trusted: a word for programs, the cause, and what to do next.
+
+    The words: signature-missing, signature-invalid; key-unknown, key-revoked, key-not-yet-valid, key-expired, key-invalid; clock; app,
+    release; manifest, files; trust-file; openssl (it is missing, or does not run).
+    """
 
     def __init__(self, kind: str, cause: str, fix: str) -> None:
         super().__init__(cause)
@@ -653,15 +657,18 @@ def folded(path: str) -> str:
 
 
 def read_json(data: bytes, place: str, kind: str) -> Any:
-    """The JSON in `data`: UTF-8, no key twice, no NaN.
+    """The JSON in `data`: UTF-8, no key twice, no NaN, whole letters only.
 
     Raises:
         Refusal: of that kind.
     """
     try:
-        return json.loads(
+        result = json.loads(
             data.decode("utf-8"), object_pairs_hook=_single, parse_constant=_no_constant
         )
+        # Half a surrogate pair is no text that could be printed, or be a file's name.
+        json.dumps(result, ensure_ascii=False).encode("utf-8")
+        return result
     except RecursionError:
         fault = "is nested too deeply"
     except ValueError as error:

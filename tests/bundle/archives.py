@@ -16,6 +16,9 @@ from typing import Any
 from edgepack.bundle.zipformat import MODE, Entry, directory, header
 
 Files = dict[str, bytes]
+#: 4 GiB and 4 KiB of zeros, whose digests take seconds to work out.
+LARGE, LARGE_CRC = (4 << 30) + 4096, 0xB875D37F
+LARGE_SHA256 = "5bc8222d078b1d6dab4a1d75403860f91afffe8a6944d469e496f553d296be3d"
 
 
 def plain(files: Mapping[str, bytes], **changes: Any) -> bytes:

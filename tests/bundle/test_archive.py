@@ -16,12 +16,14 @@ from pathlib import Path
 
 import pytest
 
+import edgepack
 from edgepack.bundle import archive
 from edgepack.bundle.archive import pack, read_entries, unpack
 from edgepack.bundle.zipformat import directory, header
 from edgepack.errors import BundleError, OutputError
+from edgepack.trust.keys import generate
 from edgepack.workspace import workspace
-from tests.bundle.archives import ATTACKS, Files, plain
+from tests.bundle.archives import ATTACKS, LARGE, LARGE_CRC, LARGE_SHA256, Files, plain
 from tests.bundle.conftest import Bundle
 from tests.trust.bundles import snapshot
 
@@ -49,6 +51,16 @@ def test_pack_and_unpack_give_the_bundle_back(bundle: Bundle, tmp_path: Path) ->
     assert content(there) == content(place)
     assert {p.stat().st_mode & 0o7111 for p in there.rglob("*") if p.is_file()} == {0}
     assert not list(tmp_path.rglob(".edgepack-*"))
+
+
+def test_the_api_signs_packs_and_unpacks(bundle: Bundle, tmp_path: Path) -> None:
+    pair = generate(tmp_path / "release.pem")
+    place = bundle()
+    signature = edgepack.sign(place, pair.private)
+    there = edgepack.unpack(edgepack.pack(place), tmp_path / "there")
+    result = edgepack.verify(there, key=pair.public, app="tiny")
+    assert (result.passed, result.signature.state) == (True, "trusted")
+    assert result.signature.key_id == signature.key_id == pair.id
 
 
 def test_the_same_bundle_gives_the_same_bytes(bundle: Bundle, tmp_path: Path, files: Files) -> None:
@@ -144,6 +156,15 @@ def test_a_damaged_bundle_is_not_packed(bundle: Bundle, tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == [place.name]
 
 
+@pytest.mark.parametrize("name", ["x.edgepack", "model/x.edgepack"])
+def test_a_bundle_is_not_packed_into_itself(bundle: Bundle, name: str) -> None:
+    place = bundle()
+    before = content(place)
+    with pytest.raises(OutputError, match="in the bundle itself"):
+        pack(place, place / name)
+    assert content(place) == before
+
+
 def test_a_missing_archive_is_named(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"none\.edgepack: No such file"):
         unpack(tmp_path / "none.edgepack")
@@ -169,10 +190,6 @@ def test_a_kill_while_unpacking_leaves_no_folder_of_that_name(
 
 
 # Beyond 4 GiB
-
-#: 4 GiB and 4 KiB of zeros, whose digests take seconds to work out.
-_LARGE, _LARGE_CRC = (4 << 30) + 4096, 0xB875D37F
-_LARGE_SHA256 = "5bc8222d078b1d6dab4a1d75403860f91afffe8a6944d469e496f553d296be3d"
 
 
 def test_zip64_is_what_pythons_zipfile_writes_and_reads(tmp_path: Path) -> None:
@@ -208,7 +225,7 @@ def test_an_archive_beyond_4_gib_unpacks_and_its_tail_counts(
 ) -> None:
     """Sparse on disk; one file of 4 GiB and 4 KiB, and one that lies behind it."""
     manifest = json.loads(files["manifest.json"])
-    large = {"path": "model/tiny.onnx.data", "size": _LARGE, "sha256": _LARGE_SHA256}
+    large = {"path": "model/tiny.onnx.data", "size": LARGE, "sha256": LARGE_SHA256}
     manifest["files"] = [*manifest["files"], {**large, "role": "model"}]
     given = {**files, "manifest.json": json.dumps(manifest).encode(), "z/last": b"behind"}
     last = {"path": "z/last", "size": 6, "sha256": sha256(b"behind").hexdigest(), "role": "doc"}
@@ -220,26 +237,26 @@ def test_an_archive_beyond_4_gib_unpacks_and_its_tail_counts(
     with path.open("wb") as file:
         for name in sorted([*given, large["path"]]):
             data = given.get(name)
-            length = _LARGE if data is None else len(data)
-            check = _LARGE_CRC if data is None else zlib.crc32(data)
+            length = LARGE if data is None else len(data)
+            check = LARGE_CRC if data is None else zlib.crc32(data)
             entry = archive.Entry(name=name, size=length, crc=check, offset=file.tell())
             entries.append(entry)
             file.write(header(entry))
             if data is None:
-                file.seek(_LARGE, io.SEEK_CUR)
+                file.seek(LARGE, io.SEEK_CUR)
             else:
                 file.write(data)
         file.write(directory(entries))
     assert path.stat().st_size > 4 << 30
     assert entries[-1].offset > 4 << 30
     there = unpack(path, tmp_path / "there")
-    assert (there / "model" / "tiny.onnx.data").stat().st_size == _LARGE
+    assert (there / "model" / "tiny.onnx.data").stat().st_size == LARGE
     assert (there / "z" / "last").read_bytes() == b"behind"
     shutil.rmtree(there)
 
     data_entry = next(e for e in entries if e.name == large["path"])
     with path.open("r+b") as file:
-        file.seek(data_entry.offset + len(header(data_entry)) + _LARGE - 1)
+        file.seek(data_entry.offset + len(header(data_entry)) + LARGE - 1)
         file.write(b"\1")
     with pytest.raises(BundleError, match=r"model/tiny\.onnx\.data was changed"):
         unpack(path, tmp_path / "there")

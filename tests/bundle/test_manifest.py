@@ -99,6 +99,13 @@ def test_what_is_no_json_object_is_refused(text: bytes) -> None:
     refusal(text)
 
 
+@pytest.mark.parametrize("value", ["\ud800", 1 << 60])
+def test_what_canonical_json_cannot_say_is_refused(data: dict[str, Any], value: object) -> None:
+    """Found by fuzzing: half a surrogate pair, and a number that not every reader takes for the same one."""
+    data["build"]["steps"][0]["facts"]["odd"] = value
+    refusal(json.dumps(data).encode())
+
+
 @pytest.mark.parametrize("place", ["top", "nested"])
 def test_a_key_that_is_there_twice_is_refused(data: dict[str, Any], place: str) -> None:
     text = json.dumps(data)

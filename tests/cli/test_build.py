@@ -232,20 +232,20 @@ def test_a_build_that_is_stopped_leaves_nothing(model: Path, tmp_path: Path, sig
 def test_a_stopped_build_takes_tensorflows_process_along(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signum: int
 ) -> None:
-    pid_file = tmp_path / "pid"
     hang = (
-        "import os, time, signal\n"
+        "import os, tempfile, time, signal\n"
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-        f"open({str(pid_file)!r} + '.part', 'w').write(str(os.getpid()))\n"
-        f"os.rename({str(pid_file)!r} + '.part', {str(pid_file)!r})\n"
+        "os.chdir(tempfile.gettempdir())\n"
+        "open('part', 'w').write(str(os.getpid()))\n"
+        "os.rename('part', 'pid')\n"
         "time.sleep(120)"
     )
     tensorflow_that(hang, tmp_path, monkeypatch)
     process = start(keras_file(tmp_path), "-t", "web", "-o", tmp_path / "out", "--json")
     deadline = time.monotonic() + 30
-    while not pid_file.exists() and time.monotonic() < deadline:
+    while not (found := list(tmp_path.rglob("pid"))) and time.monotonic() < deadline:
         time.sleep(0.02)
-    worker = int(pid_file.read_text())
+    worker = int(found[0].read_text())
     assert is_running(worker)
     # As a terminal does: to the whole group.
     os.killpg(process.pid, signum)

@@ -55,6 +55,7 @@ def test_verify_goes_by_a_trust_file(
     assert added.code == 0
     assert "release 2026" in added.out
     command("sign", bundle, "--key", key)
+    assert command("trust", "require", trust, "--app", "tiny", "--release-seq", 0).code == 0
     data = command("verify", bundle, "--trust", trust, "--json").json
     assert data["signature"]["key_name"] == "release 2026"
     key_id = data["signature"]["key_id"]

@@ -6,20 +6,27 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 import edgepack
 from edgepack.errors import ModelError, UsageError
-from edgepack.intake.child_source import _take
+from edgepack.intake.confined import Confined
 from edgepack.intake.limits import Limits, machine_memory
 from edgepack.intake.request import IntakeRequest
-from edgepack.intake.source import open_source
+from edgepack.intake.source import Source, open_source
 from edgepack.intake.vet.keras_archive import vet_keras_archive
+from edgepack.prove.engine import answers
 from tests.intake import hostile_files as make
 from tests.intake.hostile_files import MARKER, keras_archive, keras_config
 from tests.intake.standins import keras_file, tensorflow_that
+from tests.models import conv_model, images, write
 
 _ALL = {"core files", "memory", "CPU time", "file size", "network", "files", "programs"}
 
@@ -222,21 +229,127 @@ def test_a_model_that_is_opened_sees_nothing_of_its_neighbours(
 
 
 @pytest.mark.parametrize("kind", ["link", "hard link", "pipe", "folder"])
-def test_only_plain_files_are_taken_from_the_child(tmp_path: Path, kind: str) -> None:
+def test_only_plain_files_are_taken_from_the_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     """Else a model could have a file of the user's shipped, or written to."""
     (tmp_path / "secret").write_text("secret")
-    left = tmp_path / "model.onnx"
-    if kind == "link":
-        left.symlink_to(tmp_path / "secret")
-    elif kind == "hard link":
-        os.link(tmp_path / "secret", left)
-    elif kind == "pipe":
-        os.mkfifo(left)
-    else:
-        left.mkdir()
-    with pytest.raises(ModelError, match=r"model\.onnx, which is no file of its own"):
-        _take(left, tmp_path / "taken")
-    assert not (tmp_path / "taken").exists()
+    child = Confined(
+        tmp_path, name="m.keras", framework="TensorFlow", read=[], environment={}, kinds=[]
+    )
+    try:
+        left = child.outbox / "model.onnx"
+        if kind == "link":
+            left.symlink_to(tmp_path / "secret")
+        elif kind == "hard link":
+            os.link(tmp_path / "secret", left)
+        elif kind == "pipe":
+            os.mkfifo(left)
+        else:
+            left.mkdir()
+        with pytest.raises(
+            ModelError, match=r"m\.keras: .* model\.onnx, which is no file of its own"
+        ):
+            child.take(left, tmp_path / "taken")
+        left.rmdir() if kind == "folder" else left.unlink()
+        left.write_text("model")
+        child.take(left, tmp_path / "taken")
+        assert (tmp_path / "taken").read_text() == "model"
+    finally:
+        child.close()
+
+
+# ONNX files
+
+
+def onnx_bomb(folder: Path, *nodes: onnx.NodeProto, sizes: list[int]) -> Path:
+    """A model of a few bytes that makes a tensor of `sizes` as it runs, and is otherwise fine."""
+    made = helper.make_graph(
+        [
+            helper.make_node("ConstantOfShape", ["sizes"], ["large"], "bomb"),
+            *nodes,
+            helper.make_node("ReduceMax", ["large"], ["most"], "most", keepdims=0),
+            helper.make_node("Add", ["x", "most"], ["y"], "add"),
+        ],
+        "bomb",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2])],
+        [helper.make_tensor("sizes", TensorProto.INT64, [len(sizes)], sizes)],
+    )
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    return write(model, folder / "bomb.onnx")
+
+
+def test_an_onnx_bomb_runs_into_a_limit_and_not_into_this_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEPACK_MAX_MEMORY", "1G")
+    path = onnx_bomb(tmp_path, sizes=[1 << 31])
+    with pytest.raises(ModelError) as caught:
+        edgepack.convert(path, tmp_path / "out" / "model.onnx")
+    assert "the limit of 1G of memory" in caught.value.cause
+    assert caught.value.fix.startswith("allow more: EDGEPACK_MAX_MEMORY=2G")
+    assert not (tmp_path / "out").exists()
+
+
+def endless(folder: Path) -> Path:
+    """A loop of 2^62 rounds."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go"], ["on"]),
+            helper.make_node("Add", ["v", "v"], ["w"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("v", TensorProto.FLOAT, [1, 2]),
+        ],
+        [
+            helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("w", TensorProto.FLOAT, [1, 2]),
+        ],
+    )
+    graph = helper.make_graph(
+        [helper.make_node("Loop", ["rounds", "", "x"], ["y"], "loop", body=body)],
+        "endless",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2])],
+        [helper.make_tensor("rounds", TensorProto.INT64, [], [1 << 62])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    return write(model, folder / "endless.onnx")
+
+
+def test_an_onnx_file_that_never_ends_runs_into_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEPACK_MAX_CPU", "2")
+    with open_source_of(endless(tmp_path), tmp_path) as source:
+        source.convert(tmp_path / "converted.onnx")
+        with pytest.raises(ModelError, match="the limit of 2 s of CPU time"):
+            source.answer([{"x": np.ones((1, 2), np.float32)}])
+
+
+def test_an_onnx_file_answers_from_its_child_as_it_does_here(tmp_path: Path) -> None:
+    path = write(conv_model(), tmp_path / "tiny.onnx")
+    feeds = [{"image": x[None]} for x in images(2)]
+    with open_source_of(path, tmp_path) as source:
+        source.convert(tmp_path / "converted.onnx")
+        given = source.answer(feeds)
+        assert "CPU time" in source.guards
+    for there, here in zip(given, answers(path, feeds, optimize=False), strict=True):
+        assert list(there) == list(here)
+        assert all(np.array_equal(there[n], here[n]) for n in here)
+
+
+@contextmanager
+def open_source_of(path: Path, folder: Path) -> Iterator[Source]:
+    source = open_source(path, folder)
+    try:
+        yield source
+    finally:
+        source.close()
 
 
 # Settings
@@ -294,7 +407,7 @@ def test_a_trusted_lambda_runs_and_the_log_says_how_it_was_guarded(tmp_path: Pat
     )
     assert dict(result.worst)["convert"] < 1e-6
     log = (result.bundle / "build.log").read_text()
-    (line,) = [part for part in log.splitlines() if "guards of the process" in part]
+    (line,) = [part for part in log.splitlines() if "guards of its process" in part]
     assert "CPU time" in line
 
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,11 @@ import pytest
 from edgepack.errors import TrustError
 from edgepack.resources import RUNTIME
 from edgepack.trust import signature
+from edgepack.trust.envelope import sealed, statement
 from edgepack.trust.rules import cryptography_check, rules
+from tests.bundle.archives import LARGE, LARGE_SHA256
 from tests.trust.attacks import ATTACKS
-from tests.trust.bundles import NOW, Attack, signed, snapshot, trust_data
+from tests.trust.bundles import NOW, Attack, key, make, signed, snapshot, trust_data
 
 
 def bare_pythons() -> list[str]:
@@ -143,6 +146,28 @@ def test_a_board_without_openssl_says_what_to_install(tmp_path: Path, monkeypatc
         rules().openssl_check(b"", b"", b"")
     assert caught.value.kind == "openssl"
     assert "install" in caught.value.fix
+
+
+def test_the_last_byte_of_more_than_4_gib_counts(tmp_path: Path) -> None:
+    """Sparse on disk. RAUC once took only the first 2 GiB (CVE-2026-34155)."""
+    bundle = make(tmp_path / "bundle")
+    large = bundle / "model" / "large"
+    with large.open("wb") as file:
+        file.seek(LARGE - 1)
+        file.write(b"\1")
+    manifest = json.loads((bundle / "manifest.json").read_bytes())
+    entry = {"path": "model/large", "size": LARGE, "sha256": LARGE_SHA256, "role": "model"}
+    manifest["files"].append(entry)
+    text = json.dumps(manifest).encode()
+    (bundle / "manifest.json").write_bytes(text)
+    digests = {f["path"]: f["sha256"] for f in manifest["files"]}
+    payload = statement("x", {**digests, "manifest.json": sha256(text).hexdigest()})
+    data = sealed(payload, rules().STATEMENT_PAYLOAD, key("release"))
+    (bundle / "manifest.sig").write_bytes(data)
+    trust = rules().read_trust(json.dumps(trust_data()).encode(), "trust.json")
+    with pytest.raises(rules().Refusal, match="model/large was changed") as caught:
+        rules().verify_bundle(str(bundle), trust, now=NOW)
+    assert caught.value.cause.count("was changed") == 1
 
 
 def test_the_board_may_ask_for_a_later_release_than_the_trust_file(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from edgepack.trust.trustfile import (
     describe,
     load_trust,
     renewed,
+    require_release,
     revoke,
     sign_trust,
 )
@@ -66,7 +67,10 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         lambda d: d["keys"][0].update(public_key="x"),
         "keys[0] is no public key of ECDSA over P-256",
     ),
-    "a key with odd letters": (lambda d: d["keys"][0].update(public_key="\ud800"), "keys[0] is no"),
+    "a key with odd letters": (
+        lambda d: d["keys"][0].update(public_key="\ud800"),
+        "surrogates not allowed",
+    ),
     "a key twice": (lambda d: d["keys"].append(dict(d["keys"][0])), "is there twice"),
     "an end before the beginning": (
         lambda d: d["keys"][0].update(not_after="2020-01-01T00:00:00Z"),
@@ -167,6 +171,18 @@ def test_keys_are_added_and_revoked(tmp_path: Path) -> None:
     assert load_trust(place) == trust
     with pytest.raises(UsageError, match="YAML"):
         add_key(tmp_path / "trust.yaml", second.public, name="two", days=10, now=NOW)
+
+
+def test_a_minimum_can_be_raised_and_not_lowered(tmp_path: Path) -> None:
+    place = write(tmp_path, trust_data())
+    trust = require_release(place, "digits", 7, now=NOW)
+    assert (trust.version, trust.min_release_seq) == (4, {"digits": 7})
+    with pytest.raises(UsageError, match="asks for release 7 of digits or later"):
+        require_release(place, "digits", 6, now=NOW)
+    with pytest.raises(TrustError, match="'a b' is no app"):
+        require_release(place, "a b", 1, now=NOW)
+    assert load_trust(place) == trust
+    assert require_release(place, "faces", 1, now=NOW).min_release_seq == {"digits": 7, "faces": 1}
 
 
 # Rotation
