@@ -82,6 +82,16 @@ def open_samples(
     return samples.checked(specs)
 
 
+def holds_images(data: object) -> bool:
+    """Whether these are image files, which preprocessing is for: a folder, or a .csv that lists them."""
+    if not isinstance(data, (str, Path)) or not Path(data).exists():
+        return False
+    path = Path(data)
+    if path.is_dir():
+        return True
+    return path.suffix.lower() in TABLES and image_column(open_table(path)) is not None
+
+
 def _opened(
     data: object,
     specs: Sequence[TensorSpec],
