@@ -25,9 +25,10 @@ from edgepack.intake.source import Source, open_source
 from edgepack.names import app_name, bundle_name
 from edgepack.passes.plan import Plan, ShapeRequest, make_plans
 from edgepack.progress import Progress
+from edgepack.prove.accuracy import require_measurable
 from edgepack.prove.golden import golden_feeds
 from edgepack.samples.dataset import Samples
-from edgepack.samples.opening import image_frame, open_samples, require_exists
+from edgepack.samples.opening import holds_images, image_frame, open_samples, require_exists
 from edgepack.stages import StageRunner
 from edgepack.targets import TargetProfile, load_target
 from edgepack.trust.keys import SigningKey, load_private
@@ -110,7 +111,8 @@ def build(
             files so, and the manifest tells the loader.
         evaluation: the same, with labels. Without, agreement with the float model on the calibration data is measured.
         metric: "top1", "top5", "mse", "mae", "iou", or "module:function"; "top1" where there are labels.
-        max_drop: by how much the metric may be worse than the float model's; 0.5 with labels, 1.0 (points of agreement) without.
+        max_drop: by how much the metric may be worse than the float model's; 0.5 points with labels, 1.0 (of agreement) without. A
+            metric with a unit of its own (mse, mae, yours) needs it.
         prefer: what counts among the precisions that are accurate enough.
         shapes: sizes by input, for free dimensions.
         batch: size of a free batch dimension (the profiles say 1), or "free" to leave it.
@@ -132,6 +134,7 @@ def build(
     profiles = _profiles(targets)
     require_exists(calibration)
     require_exists(evaluation, what="evaluation data")
+    require_measurable(metric, labelled=evaluation is not None, max_drop=max_drop)
     request = ShapeRequest.of(shapes, batch)
     plans = [
         make_plans(
@@ -156,9 +159,10 @@ def build(
         source = open_source(path, folder, with_shapes(intake, shapes))
         try:
             specs = _resolved(source, [ways[0] for ways in plans])
-            samples = _samples(calibration, specs, folder, preprocessing)
+            for_calibration, for_evaluation = _preprocessing(preprocessing, calibration, evaluation)
+            samples = _samples(calibration, specs, folder, for_calibration)
             wishes = Wishes(
-                evaluation=_samples(evaluation, specs, folder, preprocessing, labelled=True),
+                evaluation=_samples(evaluation, specs, folder, for_evaluation, labelled=True),
                 metric=metric,
                 max_drop=max_drop,
                 prefer=prefer,
@@ -278,6 +282,12 @@ def _require_self_test(bundle: Path, manifest: Manifest) -> None:
             f"{manifest.target.name}: the finished bundle does not answer its golden tensors: {missed}",
             "this is a bug in edgepack; please report it with the model",
         )
+
+
+def _preprocessing(given: object, *data: object) -> list[object]:
+    """For each of `data`: image files of one may stand beside arrays of another. Where none has any, for all: to be refused."""
+    images = [holds_images(d) for d in data]
+    return [given if is_image or not any(images) else None for is_image in images]
 
 
 def _samples(

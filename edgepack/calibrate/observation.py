@@ -37,7 +37,8 @@ class Values:
 
     def add(self, values: NDArray[Any]) -> None:
         """Take in the tensor's values in one feed; values that are not finite are left out, an empty tensor is none."""
-        finite = values[np.isfinite(values)]
+        is_finite = np.isfinite(values)
+        finite = values if is_finite.all() else values[is_finite]
         if not finite.size:
             return
         low, high = float(finite.min()), float(finite.max())

@@ -100,7 +100,8 @@ def build(
     metric: Annotated[
         str | None,
         typer.Option(
-            "--metric", help="top1, top5, mse, mae, iou or module:function. [default: top1]"
+            "--metric",
+            help="top1, top5, mse, mae, iou or module:function, on --eval. [default: top1]",
         ),
     ] = None,
     max_drop: Annotated[
@@ -108,7 +109,7 @@ def build(
         typer.Option(
             "--max-drop",
             min=0,
-            help="By how much a precision may be worse than float32. [default: 0.5 points, of agreement 1]",
+            help="By how much a precision may be worse than float32. [default: 0.5 points, of agreement 1; mse, mae and yours have none]",
         ),
     ] = None,
     prefer: Annotated[

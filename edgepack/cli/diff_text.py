@@ -70,12 +70,12 @@ def _outputs(result: DiffResult) -> list[Text]:
 def _table(result: DiffResult, shown: tuple[LayerDifference, ...], width: int) -> Table:
     prefix = _prefix(result)
     cells = [_cells(x, result, prefix) for x in shown]
-    heads = ("", "#", "node", "operator", "SQNR dB", "max |a−b|", "relative", "cosine", "matched")
+    heads = ("", "#", "node", "operator", "SQNR dB", "|a−b|", "rel.", "cosine", "by")
     taken = [max(len(c[i]) for c in (heads, *cells)) for i in range(len(heads)) if i != _NODE]
     left = max(_SHORTEST, width - sum(taken) - 2 * len(taken))
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for head in heads:
-        numbers = head in ("#", "SQNR dB", "max |a−b|", "relative", "cosine")
+        numbers = head in ("#", "SQNR dB", "|a−b|", "rel.", "cosine")
         table.add_column(head, justify="right" if numbers else "left", no_wrap=True)
     for x, row in zip(shown, cells, strict=True):
         row[_NODE] = _cropped(row[_NODE], left)

@@ -84,7 +84,8 @@ def tried_table(console: Console, result: BuildResult) -> None:
         title_justify="left",
     )
     table.add_column("tried", ratio=1)
-    for heading in ("drop", "size", "ms, one thread here", ""):
+    times = ["ms, one thread here"] if result.timings else []
+    for heading in ("drop", "size", *times, ""):
         table.add_column(heading, justify="right", no_wrap=True)
     shown = [a for a in accuracy.tried if not a.options.get("float_nodes")]
     rescues = [a for a in accuracy.tried if a.options.get("float_nodes")]
@@ -101,7 +102,7 @@ def tried_table(console: Console, result: BuildResult) -> None:
             escape(_way(attempt)),
             "–" if attempt.drop is None else f"{attempt.drop:.3g}",
             size(attempt.size) if attempt.size else "–",
-            "" if timed is None else f"{timed.median_ms:.3g}",
+            *["" if timed is None else f"{timed.median_ms:.3g}" for _ in times],
             "[green]holds[/]" if attempt.holds else "[red]loses too much[/]",
         )
     console.print(table)

@@ -57,6 +57,28 @@ def metric(name: str) -> Metric:
     )
 
 
+def require_measurable(name: str | None, *, labelled: bool, max_drop: float | None) -> None:
+    """Raises UsageError: the metric has nothing to measure against, or nobody said how much it may lose.
+
+    Args:
+        name: None: top1 where there are labels.
+        labelled: there are evaluation data.
+        max_drop: None: what is usual, which a metric in points alone has.
+    """
+    if name is None:
+        return
+    if not labelled:
+        raise UsageError(
+            f"the metric {name} measures against labels, and there are no evaluation data",
+            "give --eval DATA with labels, or leave --metric out: agreement with the float model is measured without",
+        )
+    if max_drop is None and not metric(name).unit:
+        raise UsageError(
+            f"{name} has a unit of its own, in which no drop is usual",
+            "say by how much it may be worse than the float model's: --max-drop",
+        )
+
+
 def agreement(pairs: Iterable[tuple[Tensors, Tensors]]) -> float:
     """How far a model says what the float model says, in points of 100: the least over its outputs.
 

@@ -99,6 +99,16 @@ def image_frame(
     return only_input_frame(specs, way, "what preprocessing is for")
 
 
+def holds_images(data: object) -> bool:
+    """Whether these are image files, which preprocessing is for: a folder, or a .csv that lists them."""
+    if not isinstance(data, (str, Path)) or not Path(data).exists():
+        return False
+    path = Path(data)
+    if path.is_dir():
+        return True
+    return path.suffix.lower() in TABLES and image_column(open_table(path)) is not None
+
+
 def _opened(
     data: object,
     specs: Sequence[TensorSpec],

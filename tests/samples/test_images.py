@@ -9,12 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import helper
 from PIL import Image
 
+import edgepack
 from edgepack.artifact import TensorSpec
 from edgepack.errors import DataError, EnvironmentMissing, UsageError
 from edgepack.samples.dataset import Samples
 from edgepack.samples.opening import open_samples
+from tests.models import FLOAT, model, value, write
 from tests.samples.pictures import BYTES, PHOTO, draw, photographs, pixels
 
 
@@ -292,3 +295,26 @@ def test_without_pillow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
     with pytest.raises(EnvironmentMissing, match=r"pip install 'edgepack\[images\]'"):
         read()
+
+
+def test_preprocessing_is_for_the_images_and_not_for_the_arrays_beside_them(tmp_path: Path) -> None:
+    """Calibrated on an array, measured on a folder of classes."""
+    for number in range(4):
+        draw(tmp_path / "faces" / str(number % 2) / f"{number}.png", pixels(8, 8, seed=number))
+    proto = model(
+        [helper.make_node("ReduceMean", ["image"], ["scores"], axes=[1, 2], keepdims=0)],
+        [value("image", FLOAT, [1, 8, 8, 3])],
+        [value("scores", FLOAT, [1, 3])],
+    )
+    (result,) = edgepack.build(
+        write(proto, tmp_path / "mean.onnx"),
+        targets=["web"],
+        output_dir=tmp_path / "out",
+        precision="fp16",
+        calibration=np.random.default_rng(0).random((4, 8, 8, 3)).astype(np.float32),
+        evaluation=tmp_path / "faces",
+        preprocessing="unit",
+        max_drop=100.0,
+    )
+    assert result.accuracy.gate is not None
+    assert result.accuracy.gate.samples == 4
