@@ -72,7 +72,8 @@ def test_build_json_is_one_document_and_stderr_is_silent(
     assert (
         bundle["size_after"] == (tmp_path / "out" / "eye-web" / manifest.model.path).stat().st_size
     )
-    assert [s["stage"] for s in bundle["worst"]] == ["convert", "shapes", "simplify", "ort_format"]
+    stages = ["convert", "shapes", "simplify", "tune", "ort_format"]
+    assert [s["stage"] for s in bundle["worst"]] == stages
 
 
 # What is already there
