@@ -26,7 +26,10 @@ _ROWS, _SIDE = 64, 512
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """Milliseconds for one run, over `runs` runs: the median, and the quartiles about it."""
+    """Milliseconds of CPU time for one run, over `runs` runs: the median, and the quartiles about it.
+
+    Of one thread it is what a run takes on a machine that does nothing else; the wall's clock would count what others do meanwhile.
+    """
 
     median_ms: float
     low_ms: float
@@ -60,9 +63,9 @@ def _race(
         if done >= _FEWEST and time.perf_counter() - start > longest_s:
             break
         for name, session in sessions.items():
-            begun = time.perf_counter()
+            begun = time.process_time()
             session.run(names[name], inputs)
-            taken[name].append((time.perf_counter() - begun) * 1e3)
+            taken[name].append((time.process_time() - begun) * 1e3)
     return {name: timing(times) for name, times in taken.items()}
 
 

@@ -5,11 +5,12 @@ python -m tests.benchmarks.rivals FILE.keras FOLDER    write FOLDER/float.tflite
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,36 @@ def litert_files(entry: Entry) -> dict[str, Path]:
 def samples(shape: tuple[int, ...], dtype: str, span: float) -> np.ndarray:
     """The calibration data of one input, [SAMPLES, …]: what both sides are given."""
     return noise((SAMPLES, *shape), dtype, np.random.default_rng(1), span)
+
+
+class LiteRt:
+    """A .tflite file on LiteRT, XNNPACK, one thread."""
+
+    def __init__(self, path: Path) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        self._interpreter = Interpreter(str(path), num_threads=1)
+        self._interpreter.allocate_tensors()
+        self._inputs = self._interpreter.get_input_details()
+        self._outputs = self._interpreter.get_output_details()
+
+    def given(self, feed: Mapping[str, np.ndarray]) -> dict[int, np.ndarray]:
+        """The feed by LiteRT's numbers. TFLite's converter gives inputs names of its own: then their sizes tell which is which."""
+        given = {}
+        for i in self._inputs:
+            alike = (x for x in feed.values() if x.size == math.prod(i["shape"]))
+            values = feed[i["name"]] if i["name"] in feed else next(alike)
+            given[i["index"]] = values.reshape(i["shape"]).astype(i["dtype"])
+        return given
+
+    def run(self, given: Mapping[int, np.ndarray]) -> dict[str, np.ndarray]:
+        """Inputs in, outputs out."""
+        for index, values in given.items():
+            self._interpreter.set_tensor(index, values)
+        self._interpreter.invoke()
+        return {
+            str(k): self._interpreter.get_tensor(o["index"]) for k, o in enumerate(self._outputs)
+        }
 
 
 def _convert(source: Path, folder: Path, span: float) -> None:
