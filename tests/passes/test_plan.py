@@ -114,6 +114,36 @@ def test_int8_without_calibration_is_refused_before_any_work() -> None:
     assert "--calibration" in caught.value.fix
 
 
+@pytest.mark.parametrize("precision", ["int8-weights", "int4-weights"])
+def test_quantized_weights_without_data_to_measure_them_on_are_refused_before_any_work(
+    precision: str,
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        plan_for("web-webgpu", precision)
+    assert caught.value.cause == (
+        f"web-webgpu: {precision} loses accuracy, and there are no data to measure how much"
+    )
+    assert "--eval" in caught.value.fix
+    assert "--calibration" in caught.value.fix
+
+
+def test_quantized_weights_need_labels_or_calibration_data_but_not_both() -> None:
+    for data in ({"calibrated": True}, {"calibrated": False, "measurable": True}):
+        (plan,) = make_plans(
+            load_target("web"),
+            requested="int8-weights",
+            **data,
+            shapes=ShapeRequest(),
+            atol=None,
+            rtol=None,
+        )
+        assert (plan.needs_calibration, plan.needs_measuring, plan.loses) == (False, True, True)
+
+
+def test_weights_as_float16_need_no_data() -> None:
+    assert not plan_for("web", "fp16-weights").needs_measuring
+
+
 def test_atol_and_rtol_replace_the_profiles_bounds_range_and_cosine() -> None:
     plan = plan_for("android", "int8", calibrated=True, atol=0.25)
     assert plan.spec.parity.model_dump() == {

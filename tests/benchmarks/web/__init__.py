@@ -1,0 +1,1 @@
+"""edgepack's web bundles against TensorFlow.js and LiteRT.js."""
