@@ -29,7 +29,7 @@ class CacheKey:
     precision: ClassVar[str | None] = None
     needs_calibration: ClassVar[bool] = False
 
-    metadata: str
+    metadata: str = "COREML_CACHE_KEY"
 
     def run(self, model: ModelFile, context: StepContext) -> StepResult:
         proto = onnxfile.load(model)

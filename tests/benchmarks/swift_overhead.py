@@ -11,7 +11,9 @@ millisecond, one, and several. The loader is compiled with -O beside its rival, 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
+import io
 import json
 import tempfile
 from pathlib import Path
@@ -66,7 +68,8 @@ def convolutions(side: int, layers: int) -> onnx.ModelProto:
 
 def bundle_of(model: onnx.ModelProto, side: int, folder: Path) -> Path:
     """A bundle of the model with one golden input and nothing to compare."""
-    write_samples(folder)
+    with contextlib.redirect_stdout(io.StringIO()):  # onnxruntime's converter speaks
+        write_samples(folder)
     bundle, path = folder / "conv-onnx", "golden/0/input-0.bin"
     manifest = json.loads((bundle / "manifest.json").read_bytes())
     image = np.random.default_rng(1).random((1, side, side, 3)).astype(np.float32)
