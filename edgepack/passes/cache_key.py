@@ -30,7 +30,7 @@ class CacheKey:
     needs_calibration: ClassVar[bool] = False
     needs_measuring: ClassVar[bool] = False
 
-    metadata: str
+    metadata: str = "COREML_CACHE_KEY"
 
     def run(self, model: ModelFile, context: StepContext) -> StepResult:
         proto = onnxfile.load(model)

@@ -11,14 +11,18 @@ millisecond, one, and several. The loader is compiled with -O beside its rival, 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import hashlib
+import io
 import json
 import tempfile
 from pathlib import Path
 
 import numpy as np
+import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.bundle_samples import _write_bundle as write_bundle
+from tests.bundle_samples import seal, write_samples
 from tests.device.swift.linux import HERE, LOADER, SWIFT, chroot, inside
 
 FEATURES = 16
@@ -32,9 +36,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         program = compiled(Path(scratch))
         for side, layers in ((16, 3), (48, 3), (112, 3)):
-            bundle = Path(scratch) / f"{side}x{layers}"
-            model = convolutions(side, layers)
-            write_bundle(bundle, model, model.SerializeToString(), "onnx")
+            bundle = bundle_of(convolutions(side, layers), side, Path(scratch) / str(side))
             done = chroot([inside(program), inside(bundle), str(arguments.seconds)])
             assert done.returncode == 0, done.stderr
             figures = json.loads(done.stdout)
@@ -44,7 +46,7 @@ def main() -> None:
             )
 
 
-def convolutions(side: int, layers: int):  # type: ignore[no-untyped-def]
+def convolutions(side: int, layers: int) -> onnx.ModelProto:
     """float32 [1, side, side, 3] to float32 [1, features]."""
     rng = np.random.default_rng(0)
     nodes = [helper.make_node("Transpose", ["image"], ["x0"], perm=[0, 3, 1, 2])]
@@ -62,6 +64,27 @@ def convolutions(side: int, layers: int):  # type: ignore[no-untyped-def]
     taken = helper.make_tensor_value_info("features", TensorProto.FLOAT, [1, FEATURES])
     graph = helper.make_graph(nodes, "convolutions", [given], [taken], weights)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def bundle_of(model: onnx.ModelProto, side: int, folder: Path) -> Path:
+    """A bundle of the model with one golden input and nothing to compare."""
+    with contextlib.redirect_stdout(io.StringIO()):  # onnxruntime's converter speaks
+        write_samples(folder)
+    bundle, path = folder / "conv-onnx", "golden/0/input-0.bin"
+    manifest = json.loads((bundle / "manifest.json").read_bytes())
+    image = np.random.default_rng(1).random((1, side, side, 3)).astype(np.float32)
+    for place, data in {
+        manifest["model"]["path"]: model.SerializeToString(),
+        path: image.tobytes(),
+    }.items():
+        (bundle / place).write_bytes(data)
+        (file,) = (f for f in manifest["files"] if f["path"] == place)
+        file |= {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    given = {"name": "image", "dtype": "float32", "shape": list(image.shape)}
+    taken = {"name": "features", "dtype": "float32", "shape": [1, FEATURES]}
+    golden = {"name": "0", "inputs": [given | {"path": path}], "expect": []}
+    seal(bundle, manifest | {"inputs": [given], "outputs": [taken], "golden": [golden]})
+    return bundle
 
 
 def compiled(folder: Path) -> Path:

@@ -8,11 +8,11 @@ final class Bare {
     var env, options, session, memory: OpaquePointer?
     var inputs: [OpaquePointer?]
     let inputNames, outputNames: [UnsafePointer<CChar>?]
-    let held: [NSData], size: Int
+    let held: [Data], size: Int
 
     init(_ bundle: EdgepackBundle, _ tensors: [String: Tensor], size: Int) {
         let ort = api.pointee, model = bundle.model
-        held = bundle.inputs.map { tensors[$0.name]!.data as NSData } + [model]
+        held = bundle.inputs.map { tensors[$0.name]!.data }  // the very bytes that the loader is given
         inputs = Array(repeating: nil, count: tensors.count)
         inputNames = bundle.inputs.map { UnsafePointer(strdup($0.name)) }
         outputNames = bundle.outputs.map { UnsafePointer(strdup($0.name)) }
@@ -23,9 +23,10 @@ final class Bare {
         _ = ort.CreateSessionFromArray(env, model.bytes, model.length, options, &session)
         _ = ort.CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &memory)
         for (k, spec) in bundle.inputs.enumerated() {
-            let x = tensors[spec.name]!, bytes = UnsafeMutableRawPointer(mutating: held[k].bytes)
+            let x = tensors[spec.name]!
+            let bytes = held[k].withUnsafeBytes { UnsafeMutableRawPointer(mutating: $0.baseAddress) }
             _ = ort.CreateTensorWithDataAsOrtValue(
-                memory, bytes, held[k].length, x.shape.map(Int64.init), x.shape.count,
+                memory, bytes, held[k].count, x.shape.map(Int64.init), x.shape.count,
                 ONNXTensorElementDataType(x.dtype.code), &inputs[k])
         }
     }

@@ -6,7 +6,7 @@ struct Given: Decodable { let name: String, dtype: DType, shape: [Int], hex: Str
 struct Case: Decodable { let name: String, folder: String, calls: [[Given]] }
 
 func failure(_ error: any Error) -> [String: Any] {
-    let kind = (error as? EdgepackError)?.kind.rawValue ?? "runtime-failed"
+    let kind = (error as? EdgepackError)?.kind ?? "runtime-failed"
     return ["error": ["kind": kind, "message": error.localizedDescription]]
 }
 

@@ -261,6 +261,11 @@ def test_a_comparison_is_the_contracts(
     assert (case["max_abs"], case["passed"]) == (max_abs, passed)
 
 
+def test_an_empty_tensor_is_an_empty_file(conv: Path, programs: Path) -> None:
+    golden_of_identity(conv, np.zeros(0, np.float32), np.zeros(0, np.float32))
+    assert swift_self_test(conv, programs)["passed"]
+
+
 def test_integers_are_compared_by_tolerance_too(conv: Path, programs: Path) -> None:
     golden_of_identity(conv, np.array([3, -5], np.int8), np.array([4, -5], np.int8), atol=1.0)
     assert swift_self_test(conv, programs)["passed"]
