@@ -147,6 +147,15 @@ def test_what_a_model_needs_still_works(tmp_path: Path) -> None:
     assert not list((tmp_path / "own").iterdir())
 
 
+def test_code_of_the_users_own_may_read_what_it_likes_and_no_more(tmp_path: Path) -> None:
+    """As `--op-handler` asks for."""
+    need_guards(tmp_path)
+    (tmp_path / "library").write_text("mine")
+    reads = f"print(open({str(tmp_path / 'library')!r}).read())\n"
+    writes = f"try: open({str(tmp_path / 'x')!r}, 'w')\nexcept PermissionError: print('no')"
+    assert confined(tmp_path, _CONFINE + reads + writes, read=["/"]).split() == ["mine", "no"]
+
+
 def test_a_system_without_guards_says_which_are_left(tmp_path: Path) -> None:
     script = (
         "from edgepack.intake import landlock\n"
