@@ -138,7 +138,6 @@ def test_what_a_model_needs_still_works(tmp_path: Path) -> None:
         "import os, random, tempfile, threading, numpy\n"
         f"assert open({str(tmp_path / 'model')!r}).read() == 'weights'\n"
         "with tempfile.TemporaryDirectory() as d: open(d + '/x', 'w').write('x')\n"
-        "os.makedirs('deep/er') if False else None\n"
         "t = threading.Thread(target=numpy.zeros, args=(10,)); t.start(); t.join()\n"
         "open(os.devnull, 'w').write('x'); os.urandom(4)\n"
         "print('fine')"
