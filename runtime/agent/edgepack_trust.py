@@ -236,9 +236,7 @@ def _check_release(
     if key.apps and name not in key.apps:
         raise Refusal(
             "app",
-            "{}: key {} may sign {}, not {}".format(
-                bundle, shown(key), ", ".join(sorted(key.apps)), name
-            ),
+            f"{bundle}: key {shown(key)} may sign {', '.join(sorted(key.apps))}, not {name}",
             "sign it with a key for this app, or add the app to the key in the trust file",
         )
     least = max(least, trust.min_release_seq.get(name, 0))
@@ -280,9 +278,7 @@ def check_files(bundle: str, listed: list[dict[str, Any]], digests: dict[str, st
         elif file_sha256(os.path.join(bundle, *name.split("/"))) != file["sha256"]:
             wrong.append(f"{name} was changed (its SHA-256 differs)")
     if wrong:
-        raise Refusal(
-            "files", "{} is not as it was signed: {}".format(bundle, "; ".join(wrong)), _AGAIN
-        )
+        raise Refusal("files", f"{bundle} is not as it was signed: {'; '.join(wrong)}", _AGAIN)
 
 
 # What is read
@@ -301,7 +297,7 @@ def read_signature(data: bytes, place: str) -> Signed:
     fields.require(statement["_type"] == STATEMENT_TYPE, "_type is no in-toto statement")
     fields.require(
         statement["predicateType"] == PREDICATE_TYPE,
-        "predicateType is {!r}, not {}".format(statement["predicateType"], PREDICATE_TYPE),
+        f"predicateType is {statement['predicateType']!r}, not {PREDICATE_TYPE}",
     )
     subject = fields.only(statement["subject"], "subject")
     fields.exactly(subject, "name digest", "subject")
@@ -345,7 +341,7 @@ def open_envelope(data: bytes, payload_type: str, place: str) -> tuple[str, byte
     fields.exactly(outer, "mediaType verificationMaterial dsseEnvelope", "the signature")
     fields.require(
         outer["mediaType"] == MEDIA_TYPE,
-        "mediaType is {!r}, not {}".format(outer["mediaType"], MEDIA_TYPE),
+        f"mediaType is {outer['mediaType']!r}, not {MEDIA_TYPE}",
     )
     # A byte that could be changed without notice is a byte that nobody vouches for.
     compact = json.dumps(outer, separators=(",", ":"), ensure_ascii=False)
@@ -360,7 +356,7 @@ def open_envelope(data: bytes, payload_type: str, place: str) -> tuple[str, byte
     fields.exactly(envelope, "payload payloadType signatures", "dsseEnvelope")
     fields.require(
         envelope["payloadType"] == payload_type,
-        "payloadType is {!r}, not {}".format(envelope["payloadType"], payload_type),
+        f"payloadType is {envelope['payloadType']!r}, not {payload_type}",
     )
     signature = fields.only(envelope["signatures"], "signatures")
     fields.exactly(signature, "sig keyid", "the signature")
@@ -395,12 +391,12 @@ def read_manifest(data: bytes, place: str) -> dict[str, Any]:
     critical = manifest.get("critical", [])
     fields.require(isinstance(critical, list), "critical is no list")
     unknown = [str(c) for c in critical if not isinstance(c, str) or c not in MANIFEST_FIELDS]
-    fields.require(not unknown, "critical fields that are not known: {}".format(", ".join(unknown)))
+    fields.require(not unknown, f"critical fields that are not known: {', '.join(unknown)}")
     release, target = manifest.get("release"), manifest.get("target")
     fields.exactly(release, "app version seq", "release")
-    fields.require(_is_match(_APP, release["app"]), "release.app is {!r}".format(release["app"]))
+    fields.require(_is_match(_APP, release["app"]), f"release.app is {release['app']!r}")
     fields.require(isinstance(release["version"], str), "release.version is no text")
-    fields.require(_is_count(release["seq"]), "release.seq is {!r}".format(release["seq"]))
+    fields.require(_is_count(release["seq"]), f"release.seq is {release['seq']!r}")
     fields.require(
         isinstance(target, dict) and isinstance(target.get("name"), str), "target.name is missing"
     )
@@ -412,7 +408,7 @@ def read_manifest(data: bytes, place: str) -> dict[str, Any]:
         fault = path_fault(path) if isinstance(path, str) else "is no text"
         fields.require(fault is None, f"path {path!r} {fault}")
         fields.require(path not in (MANIFEST, SIGNATURE), f"{path!r} lists itself")
-        fields.require(_is_count(file["size"]), "{!r} has the size {!r}".format(path, file["size"]))
+        fields.require(_is_count(file["size"]), f"{path!r} has the size {file['size']!r}")
         fields.require(_is_hex(file["sha256"]), f"{path!r} has no SHA-256")
         fields.require(isinstance(file["role"], str), f"{path!r} has no role")
         same = folded(path)
@@ -444,9 +440,7 @@ def read_trust(data: bytes, place: str) -> Trust:
         type(top["schema"]) is int and top["schema"] == TRUST_SCHEMA,
         f"schema {top['schema']!r}; this edgepack knows {TRUST_SCHEMA}",
     )
-    fields.require(
-        _is_count(top["version"]), "version is {!r}, no number from 0".format(top["version"])
-    )
+    fields.require(_is_count(top["version"]), f"version is {top['version']!r}, no number from 0")
     fields.require(isinstance(top["keys"], list), "keys is no list")
     keys: dict[str, Key] = {}
     for i, entry in enumerate(top["keys"]):
@@ -461,7 +455,7 @@ def read_trust(data: bytes, place: str) -> Trust:
         fields.exactly(entry, "id reason", what)
         fields.require(_is_hex(entry["id"]), f"{what}.id is no key's id")
         fields.require(isinstance(entry["reason"], str), f"{what}.reason is no text")
-        fields.require(entry["id"] not in revoked, "{} is revoked twice".format(entry["id"]))
+        fields.require(entry["id"] not in revoked, f"{entry['id']} is revoked twice")
         revoked[entry["id"]] = entry["reason"]
     least = top.get("min_release_seq", {})
     fields.require(isinstance(least, dict), "min_release_seq is no mapping")
@@ -554,15 +548,13 @@ def renewed_trust(
     lower = [a for a, seq in old.min_release_seq.items() if new.min_release_seq.get(a, 0) < seq]
     fault = ""
     if key.apps:
-        fault = "key {} may sign releases of {} only".format(
-            shown(key), ", ".join(sorted(key.apps))
-        )
+        fault = f"key {shown(key)} may sign releases of {', '.join(sorted(key.apps))} only"
     elif new.version <= old.version:
         fault = f"version {new.version} is not higher than {old.version}"
     elif forgotten:
-        fault = "it no longer revokes {}".format(", ".join(forgotten))
+        fault = f"it no longer revokes {', '.join(forgotten)}"
     elif lower:
-        fault = "it lowers min_release_seq of {}".format(", ".join(sorted(lower)))
+        fault = f"it lowers min_release_seq of {', '.join(sorted(lower))}"
     if fault:
         raise Refusal(
             "trust-file",
@@ -701,9 +693,9 @@ class _Fields:
         self.require(isinstance(value, dict), f"{what} is no JSON object")
         needed = names.split()
         missing = [n for n in needed if n not in value]
-        self.require(not missing, "{} lacks {}".format(what, ", ".join(missing)))
+        self.require(not missing, f"{what} lacks {', '.join(missing)}")
         unknown = sorted(set(value) - set(needed) - set(optional.split()))
-        self.require(not unknown, "{} has unknown fields: {}".format(what, ", ".join(unknown)))
+        self.require(not unknown, f"{what} has unknown fields: {', '.join(unknown)}")
 
     def only(self, value: Any, what: str) -> Any:
         """The one item of a list."""

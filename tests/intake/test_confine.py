@@ -138,13 +138,21 @@ def test_what_a_model_needs_still_works(tmp_path: Path) -> None:
         "import os, random, tempfile, threading, numpy\n"
         f"assert open({str(tmp_path / 'model')!r}).read() == 'weights'\n"
         "with tempfile.TemporaryDirectory() as d: open(d + '/x', 'w').write('x')\n"
-        "os.makedirs('deep/er') if False else None\n"
         "t = threading.Thread(target=numpy.zeros, args=(10,)); t.start(); t.join()\n"
         "open(os.devnull, 'w').write('x'); os.urandom(4)\n"
         "print('fine')"
     )
     assert "fine" in confined(tmp_path, script, read=[str(tmp_path / "model")])
     assert not list((tmp_path / "own").iterdir())
+
+
+def test_code_of_the_users_own_may_read_what_it_likes_and_no_more(tmp_path: Path) -> None:
+    """As `--op-handler` asks for."""
+    need_guards(tmp_path)
+    (tmp_path / "library").write_text("mine")
+    reads = f"print(open({str(tmp_path / 'library')!r}).read())\n"
+    writes = f"try: open({str(tmp_path / 'x')!r}, 'w')\nexcept PermissionError: print('no')"
+    assert confined(tmp_path, _CONFINE + reads + writes, read=["/"]).split() == ["mine", "no"]
 
 
 def test_a_system_without_guards_says_which_are_left(tmp_path: Path) -> None:
