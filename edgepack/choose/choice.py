@@ -90,13 +90,15 @@ class Chooser:
 
     def _best_of(self, plan: Plan) -> Candidate:
         first = self._attempt(plan, {})
-        if first.holds or not first.stages or not plan.spec.variants:
+        # What answers too far off is as much a case for other ranges as what loses too much; what cannot be built at all is none.
+        built = bool(first.stages) or isinstance(first.error, ParityError)
+        if first.holds or not built or not plan.spec.variants:
             self.trail.append(first)
             return first
         search = Search(
             attempt=lambda options: self._attempt(plan, options),
             rank=self.rank,
-            cost=self.cost(first),
+            cost=self.cost(first) if first.stages else {},
         )
         best = search.run(first, [v.root for v in plan.spec.variants])
         self.trail.extend(search.trail)
