@@ -104,14 +104,16 @@ class Chooser:
 
     def _best_of(self, plan: Plan, held: Sequence[Candidate]) -> Candidate:
         first = self._attempt(plan, {})
-        final = first.holds or not first.stages or not plan.spec.variants
+        # What answers too far off is as much a case for other ranges as what loses too much; what cannot be built at all is none.
+        built = bool(first.stages) or isinstance(first.error, ParityError)
+        final = first.holds or not built or not plan.spec.variants
         if final or not self._worth_a_search(first, held):
             self.trail.append(first)
             return first
         search = Search(
             attempt=lambda options: self._attempt(plan, options),
             rank=self.rank,
-            cost=self.cost(first),
+            cost=self.cost(first) if first.stages else {},
         )
         best = search.run(first, [v.root for v in plan.spec.variants])
         self.trail.extend(search.trail)
@@ -119,7 +121,7 @@ class Chooser:
 
     def _worth_a_search(self, first: Candidate, held: Sequence[Candidate]) -> bool:
         """Whether a candidate that loses too much would be chosen if it did not: layers in float make it no quicker."""
-        if self.prefer != "speed" or self.race is None or not held:
+        if self.prefer != "speed" or self.race is None or not held or not first.stages:
             return True
         timings = self._timed([held[0], first])
         best, other = (timings[c.plan.precision] for c in (held[0], first))

@@ -31,6 +31,11 @@ def session_options() -> Any:
     options.use_deterministic_compute = True
     # x86 without VNNI overflows in U8S8 products: prove the graph, not that kernel. (kOrtSessionOptionsAvx2PrecisionMode)
     options.add_session_config_entry("session.x64quantprecision", "1")
+    # A float bias stays one: rounded to the scale of integers it would give other answers than the graph says, and than a device gives
+    # whose profile forbids it. (TensorRT refuses what these make: int32 DequantizeLinears, onnxruntime#22889.)
+    options.add_session_config_entry(
+        "optimization.disable_specified_optimizers", "WeightBiasQuantization;BiasQuantization"
+    )
     return options
 
 
@@ -55,10 +60,6 @@ def open_session(
     if save_to is not None:
         options.graph_optimization_level = level.ORT_ENABLE_BASIC
         options.optimized_model_filepath = str(save_to)
-        # For models that come quantized: it would give float biases int32 DequantizeLinears, which TensorRT refuses (onnxruntime#22889).
-        options.add_session_config_entry(
-            "optimization.disable_specified_optimizers", "WeightBiasQuantization;BiasQuantization"
-        )
         # Nothing will be run: no copies in the layout of this machine's kernels.
         options.add_session_config_entry("session.disable_prepacking", "1")
     if save_to is not None and weights_apart:

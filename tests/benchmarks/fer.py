@@ -2,7 +2,7 @@
 
 The makers' file is TFLite's dynamic range quantization: weights in int8, the ranges of activations found anew in each run. Of 100 real
 faces one half calibrates, the other is measured on; each in four framings (mirrored, moved by some pixels), in 8 bits a pixel as
-a camera gives them.
+a camera gives them. edgepack is asked to lose no more than the makers lose on the half that calibrates.
 """
 
 from __future__ import annotations
@@ -58,17 +58,25 @@ def table(profiles: Sequence[TargetProfile]) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         converted = Path(folder) / "float.onnx"
         edgepack.convert(model, converted)
-        wanted = _answers(converted, measured)
+        known, wanted = _answers(converted, calibration), _answers(converted, measured)
     interpreter = Interpreter(makers.read_bytes())
-    theirs = Likeness.of(np.concatenate([interpreter.run([x[None]])[0] for x in measured]), wanted)
+    on_known, theirs = (
+        Likeness.of(np.concatenate([interpreter.run([x[None]])[0] for x in given]), right)
+        for given, right in ((calibration, known), (measured, wanted))
+    )
     print(
         f"\nFER, {len(seen)} faces (calibrated on {len(calibration)} framings, measured on others)"
     )
     print(f"{'target':16} {'agrees':>6} {'|Δp|':>7} {'tried':>5} {'kept':>4} {'INT8':>6}")
-    print(f"{'the makers':16} {theirs.agreement:6.2f} {theirs.distance:7.5f}")
+    print(
+        f"{'the makers':16} {theirs.agreement:6.2f} {theirs.distance:7.5f} "
+        f"({on_known.agreement:.2f} on those that calibrate)",
+        flush=True,
+    )
     good = True
+    allowed = 100 - on_known.agreement
     for profile in profiles:
-        good &= _row(model, profile, calibration, measured, wanted, theirs)
+        good &= _row(model, profile, calibration, measured, wanted, theirs, allowed)
     return good
 
 
@@ -79,6 +87,7 @@ def _row(
     measured: NDArray[np.float32],
     wanted: NDArray[np.float32],
     theirs: Likeness,
+    allowed: float,
 ) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -88,6 +97,7 @@ def _row(
                 output_dir=folder,
                 precision="int8",
                 calibration=calibration,
+                max_drop=allowed,
             )
         except EdgepackError as error:
             print(f"{profile.name:16} {error.cause}", flush=True)
