@@ -87,7 +87,7 @@ private fun answer(request: JSONObject): JSONObject = when (val task = request.g
         bundle.session(request.optJSONArray("providers")?.strings(), request.opt("threads") as? Int).use { session ->
             when (task) {
                 "self-test" -> session.selfTest().put("report", session.report())
-                "run" -> run(session, request.getJSONArray("inputs"))
+                "run" -> run(session, request.getJSONArray("inputs")).put("mapped", mapped(request))
                 "stress" -> stress(bundle, session)
                 "overhead" -> overhead(bundle, session, File(request.getString("model")))
                 else -> throw IllegalArgumentException("unknown task $task")
@@ -107,6 +107,10 @@ private fun bundle(request: JSONObject): EdgepackBundle {
         else -> EdgepackBundle.open(AssetManager().apply { addAssetPath(request.getString("apk")) }, folder.name)
     }
 }
+
+/** Whether the bundle's files, or the APK they are in, are mapped into this process. */
+private fun mapped(request: JSONObject) =
+    request.optString("apk", request.getString("bundle")).let { place -> File("/proc/self/maps").readLines().any { place in it } }
 
 private fun run(session: EdgepackSession, inputs: JSONArray): JSONObject {
     val outputs = session.run(tensors(inputs)).map { (name, y) -> json(y).put("name", name) }

@@ -87,6 +87,17 @@ def test_ort_models_of_the_python_converter_open(
     np.testing.assert_allclose(answer["probabilities"], expected[0], atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize(
+    ("source", "mapped"),
+    [("folder", True), ("assets", True), ("compressed assets", False), ("bytes", False)],
+)
+def test_what_lies_uncompressed_is_mapped_and_the_rest_is_read(
+    jvm: Jvm, copy: Copy, source: str, mapped: bool
+) -> None:
+    answer = jvm.ask("run", bundle=copy("conv-ort").folder, inputs=tensors(image()), source=source)
+    assert answer["mapped"] is mapped
+
+
 def cast_bundle(bundle: Bundle, given: str, gives: str) -> Path:
     """A bundle of a model that casts `x` to `y`."""
     types = {name: helper.np_dtype_to_tensor_dtype(np.dtype(name)) for name in (given, gives)}

@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.device.kotlin.jvm import (
+    LOADER,
     CompileError,
     Jvm,
     classpath,
@@ -35,6 +36,12 @@ def test_loader_calls_nothing_android_7_lacks(jvm: Jvm) -> None:
 def test_the_android_check_sees_what_android_7_lacks(jvm: Jvm) -> None:
     """The driver calls java.util.Base64, which came with API 26."""
     assert any("java.util.Base64" in line for line in missing_in_android_24(jvm, classpath()[0]))
+
+
+def test_the_loader_stays_small() -> None:
+    (loader,) = (path for path in LOADER if path.name == "EdgepackBundle.kt")
+    assert loader.stat().st_size <= 12 * 1024
+    assert len(loader.read_text().splitlines()) <= 250
 
 
 def test_a_warning_fails_the_compilation(tmp_path: Path) -> None:

@@ -108,3 +108,37 @@ def test_what_the_loader_reads_becomes_assets_and_nothing_else(
     read = {f["path"] for f in manifest["files"] if f["role"] in ("model", "golden")}
     assert evaluated["task"] == "releaseBundleAssets"
     assert evaluated["assets"] == sorted(f"{bundle.name}/{p}" for p in read | {"manifest.json"})
+
+
+APP = '<manifest package="my.app"><application /></manifest>'
+#: As in Microsoft's own package; the one that the tests fetch has an empty manifest.
+FAKE_RUNTIME = """<manifest xmlns:android="http://schemas.android.com/apk/res/android" package="ai.onnxruntime">
+  <application>
+    <provider android:name="ai.onnxruntime.TelemetryInitializer" android:authorities="my.app.telemetry" />
+  </application>
+</manifest>"""
+
+
+def merged(folder: Path, manifests: dict[str, str]) -> str:
+    """The app's manifest as Android's own merger makes it of these, the first being the app's."""
+    for name, text in manifests.items():
+        (folder / name).write_text(text)
+    main, *libraries_ = [str(folder / name) for name in manifests]
+    out = folder / "merged.xml"
+    merger = ["java", "-cp", joined(libraries("gradle")), "com.android.manifmerger.Merger"]
+    options = ["--main", main, "--libs", ":".join(libraries_), "--out", str(out)]
+    done = subprocess.run([*merger, *options], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return out.read_text()
+
+
+def test_the_module_takes_the_runtimes_telemetry_out_of_the_app(
+    bundle: Path, tmp_path: Path
+) -> None:
+    ours = (bundle / "src/main/AndroidManifest.xml").read_text()
+    # The merger alone still wants the name that the Android plugin puts in.
+    ours = ours.replace("<manifest ", '<manifest package="io.edgepack.ours" ', 1)
+    with_us = merged(tmp_path, {"app.xml": APP, "ours.xml": ours, "runtime.xml": FAKE_RUNTIME})
+    assert "my.app.telemetry" not in with_us
+    without = merged(tmp_path, {"app.xml": APP, "runtime.xml": FAKE_RUNTIME})
+    assert "my.app.telemetry" in without

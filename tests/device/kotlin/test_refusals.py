@@ -50,6 +50,7 @@ def test_what_is_not_one_json_object_is_refused(jvm: Jvm, copy: Copy, text: str)
         ("runtime.min_version", 1.29, "min_version is 1.29, no String"),
         ("runtime.providers.0.options", {"a": 1}, "a is 1, no String"),
         ("runtime.session.config", ..., "config is null"),
+        ("runtime.session.graph_optimization_level", "fast", "graph_optimization_level is fast"),
         ("runtime.session.graph_optimization_level", 3, "graph_optimization_level is 3, no String"),
         ("runtime.session.intra_op_num_threads", True, "intra_op_num_threads is true, no Integer"),
         ("golden", ..., "golden is null"),

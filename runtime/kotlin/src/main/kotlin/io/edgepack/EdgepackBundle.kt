@@ -3,6 +3,7 @@ package io.edgepack
 
 import ai.onnxruntime.*
 import ai.onnxruntime.OrtSession.SessionOptions
+import ai.onnxruntime.OrtSession.SessionOptions.OptLevel
 import ai.onnxruntime.providers.*
 import android.content.res.AssetManager
 import android.system.Os
@@ -37,7 +38,8 @@ class EdgepackBundle private constructor(
     if (Regex("(.*[/\\\\])?\\.{0,2}([/\\\\].*)?").matches(path)) invalid("$path is not inside the bundle")
   }
   private val path: String = info.of("path")
-  private var model = files.filterValues { it.of<String>("role") == "model" }.mapValues { read(it.key) }[path]
+  private var model: ByteBuffer? = files.filterValues { it.of<String>("role") == "model" }.mapValues { read(it.key) }[path]
+    ?: invalid("files lists no $path of role model")
 
   internal fun read(path: String): ByteBuffer {
     val file = files[path] ?: invalid("files does not list $path")
@@ -54,35 +56,38 @@ class EdgepackBundle private constructor(
     val env = OrtEnvironment.getEnvironment().apply { setTelemetry(false) }
     val least: String = runtime.of("min_version")
     if (ordered(env.version) < ordered(least)) fail("runtime-too-old", "$place needs $least, this is ${env.version}")
-    val bytes = model?.direct() ?: invalid("files lists no $path of role model")
+    val bytes = checkNotNull(model) { "the bundle is closed" }.direct()
     val passed = JSONObject()
     for (name in providers ?: this.providers.keys) try {
       val session = SessionOptions().use { it.configure(name, threads); env.createSession(bytes, it) }
       val report = JSONObject().put("provider", name).put("passed_over", passed).put("runtime_version", env.version)
         .put("model_sha256", files.getValue(path)["sha256"]).put("precision", info["precision"])
       return EdgepackSession(this, session, bytes, report)
-    } catch (e: OrtException) {
+    } catch (e: EdgepackError) {
+      throw e
+    } catch (e: Exception) {
       passed.put(name, e.message)
     }
     fail("provider-unavailable", "no provider opens $path: $passed")
   }
 
   private fun SessionOptions.configure(provider: String, threads: Int?) {
-    val own = providers[provider] ?: throw OrtException("manifest.json does not list it")
-    val level = settings.of<String>("graph_optimization_level").uppercase()
-    setOptimizationLevel(SessionOptions.OptLevel.valueOf(if (level == "DISABLED") "NO_OPT" else "${level}_OPT"))
+    val own = providers[provider] ?: error("manifest.json does not list it")
+    val level: String = settings.of("graph_optimization_level")
+    val name = if (level == "disabled") "NO_OPT" else "${level.uppercase()}_OPT"
+    setOptimizationLevel(OptLevel.values().find { it.name == name } ?: invalid("graph_optimization_level is $level"))
     setIntraOpNumThreads(threads ?: settings.of("intra_op_num_threads"))
     if (format == "ort") addConfigEntry("session.use_ort_model_bytes_directly", "1")
     settings.texts("config").forEach(::addConfigEntry)
     when (provider) {
       "CPUExecutionProvider" -> Unit
-      "NnapiExecutionProvider" ->
-        addNnapi(own.values.flatMap { it.split(',') }.mapTo(EnumSet.noneOf(NNAPIFlags::class.java), NNAPIFlags::valueOf))
+      "NnapiExecutionProvider" -> own["flags"]?.split(',').orEmpty()
+        .mapTo(EnumSet.noneOf(NNAPIFlags::class.java), NNAPIFlags::valueOf).let(::addNnapi)
       "XnnpackExecutionProvider" -> {
         setIntraOpNumThreads(1) // XNNPACK brings its own
         addXnnpack(if (threads == null) own else own + ("intra_op_num_threads" to "$threads"))
       }
-      else -> throw OrtException("this loader cannot open it")
+      else -> error("this loader cannot open it")
     }
   }
 
