@@ -61,14 +61,11 @@ def cpp(suite: Path) -> Answers:
 
 
 def kotlin(suite: Path) -> Answers:
-    """The Kotlin loader on a JVM, over onnxruntime for Java."""
-    from tests.device.kotlin import jvm
+    """The Kotlin loader on a JVM, over Android's own framework and onnxruntime for Java."""
+    from tests.device.kotlin.jvm import Jvm
 
-    classpath = jvm.classpath()
-    adapter = jvm.compiled("conformance", [ADAPTERS / "Conformance.kt"], classpath)
-    jars = os.pathsep.join(map(str, [adapter, *classpath]))
-    command = ["java", "-XX:+UseSerialGC", "-cp", jars, "ConformanceKt", suite]
-    return _answers(command)
+    with Jvm() as jvm:
+        return dict(jvm.ask("conformance", suite=suite)["answers"])
 
 
 def swift(suite: Path) -> Answers:

@@ -82,6 +82,7 @@ private fun error(kind: String, e: Exception) =
 private fun answer(request: JSONObject): JSONObject = when (val task = request.getString("task")) {
     "missing-in-android" -> missingInAndroid(File(request.getString("signature")), File(request.getString("jar")))
     "environment" -> JSONObject(FakeOs.environment as Map<*, *>)
+    "conformance" -> JSONObject().put("answers", conformance(File(request.getString("suite"))))
     "image" -> bundle(request).use { image(it, request) }
     else -> bundle(request).use { bundle ->
         bundle.session(request.optJSONArray("providers")?.strings(), request.opt("threads") as? Int).use { session ->

@@ -94,7 +94,8 @@ def classpath() -> list[Path]:
     loader = loader_jar()
     names = ("onnxruntime-1*", "kotlin-stdlib-*", "animal-sniffer-1*", "android-all-*")
     jars = [*(library(f"{name}.jar") for name in names), *libraries("robolectric")]
-    return [compiled("driver", [HERE / "Driver.kt"], [loader, *jars]), loader, *jars]
+    sources = [HERE / "Driver.kt", ROOT / "tests" / "conformance" / "adapters" / "Conformance.kt"]
+    return [compiled("driver", sources, [loader, *jars]), loader, *jars]
 
 
 def apk(bundle: Path, place: Path, *, compressed: bool) -> Path:
