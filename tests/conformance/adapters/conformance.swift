@@ -5,8 +5,11 @@ import Foundation
 struct Given: Decodable { let name: String, dtype: DType, shape: [Int], hex: String }
 struct Case: Decodable { let name: String, folder: String, calls: [[Given]] }
 
+/// The contract's word, whether the loader keeps it as a text or as an enumeration of texts.
+func word(_ kind: Any) -> String { kind as? String ?? (kind as? any RawRepresentable)?.rawValue as? String ?? "\(kind)" }
+
 func failure(_ error: any Error) -> [String: Any] {
-    let kind = (error as? EdgepackError)?.kind.rawValue ?? "runtime-failed"
+    let kind = (error as? EdgepackError).map { word($0.kind) } ?? "runtime-failed"
     return ["error": ["kind": kind, "message": error.localizedDescription]]
 }
 
