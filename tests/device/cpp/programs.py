@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.conftest import CACHE, ROOT, need
 
 LOADER = ROOT / "runtime" / "cpp"
-WARNINGS = ("-std=c++17", "-Wall", "-Wextra", "-Werror")
+WARNINGS = ("-std=c++17", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Werror")
 #: A test stops at the first byte read where there is none, and at the first step into undefined behaviour.
 SANITIZED = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
