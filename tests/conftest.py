@@ -12,7 +12,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 os.environ["EDGEPACK_CACHE"] = ""
 
 ROOT = Path(__file__).resolve().parent.parent
-#: Where tests/setup/*.sh put the runtimes they fetch; one folder each: javascript, kotlin, swift, models.
+#: Where tests/setup/*.sh put the runtimes they fetch; one folder each: board, conformance, cpp, javascript …
 CACHE = Path(os.environ.get("EDGEPACK_TEST_CACHE", ROOT / ".cache" / "tests"))
 
 

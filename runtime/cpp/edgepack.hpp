@@ -43,7 +43,7 @@ namespace fs = std::filesystem;
 /// A bundle or a call that is refused. `kind` is one of the loader contract's words, such as "file-corrupt".
 class Error : public std::runtime_error {
  public:
-  Error(std::string kind, const std::string& message) : std::runtime_error(message), kind(std::move(kind)) {}
+  Error(std::string word, const std::string& message) : std::runtime_error(message), kind(std::move(word)) {}
   const std::string kind;
 };
 

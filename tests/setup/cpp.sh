@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fetches what tests/device/cpp needs: a C++ compiler, and ONNX Runtime's C headers out of its iOS framework.
+# Fetches what tests/device/cpp needs: C++ compilers for this machine and for arm64, and ONNX Runtime's C headers out of its iOS framework.
 # Runs again for nothing when all is there. Exit 3: something could not be fetched.
 set -euo pipefail
 
@@ -15,6 +15,7 @@ fail() {
 
 missing=()
 command -v g++ >/dev/null || missing+=(g++)
+command -v aarch64-linux-gnu-g++ >/dev/null || missing+=(g++-aarch64-linux-gnu)
 command -v npm >/dev/null || missing+=(npm)
 if ((${#missing[@]})); then
   [[ $(id -u) == 0 ]] || fail "install ${missing[*]} first"

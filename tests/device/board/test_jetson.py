@@ -16,7 +16,7 @@ import pytest
 
 import edgepack
 from tests.bundle_samples import conv_model
-from tests.conftest import ROOT
+from tests.conftest import ROOT, need
 from tests.device.board.board import Board
 from tests.device.cpp.programs import LOADER, compiled
 
@@ -54,6 +54,10 @@ def runner() -> Path:
 def board() -> Iterator[Board]:
     with Board.fresh() as board:
         yield board
+
+
+def tool(name: str) -> Path:
+    return need(Path(shutil.which(name) or name), "board.sh")
 
 
 def outcome(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -185,7 +189,7 @@ def test_install_says_what_is_missing(board: Board, bundles: dict[str, Path]) ->
 
 def test_the_scripts_are_clean() -> None:
     done = subprocess.run(
-        ["shellcheck", "--shell=sh", ROOT / "runtime/python/install.sh"],
+        [tool("shellcheck"), "--shell=sh", ROOT / "runtime/python/install.sh"],
         capture_output=True,
         text=True,
     )
@@ -205,6 +209,6 @@ def test_the_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:
         text = text.replace(f"@{name}@", value)
     unit = tmp_path / "edgepack-a.service"
     unit.write_text(text)
-    done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True)
+    done = subprocess.run([tool("systemd-analyze"), "verify", unit], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert "@" not in text.replace("between @.", "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 from tests.conftest import CACHE, ROOT, need
 
 LOADER = ROOT / "runtime" / "cpp"
-WARNINGS = ("-std=c++17", "-Wall", "-Wextra", "-Werror")
+WARNINGS = ("-std=c++17", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Werror")
 #: A test stops at the first byte read where there is none, and at the first step into undefined behaviour.
 SANITIZED = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
@@ -20,6 +21,7 @@ SANITIZED = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 def compiled(source: Path, flags: Sequence[str] = SANITIZED, compiler: str = "g++") -> Path:
     """The program out of `source`, out of the cache where the same text was compiled before."""
     include = need(CACHE / "cpp" / "include", "cpp.sh")
+    need(Path(shutil.which(compiler) or compiler), "cpp.sh")
     texts = [source, *sorted(LOADER.glob("*.hpp"))]
     way = hashlib.sha256(repr((compiler, WARNINGS, flags)).encode()).hexdigest()[:8]
     content = hashlib.sha256(b"".join(path.read_bytes() for path in texts)).hexdigest()[:16]

@@ -112,6 +112,17 @@ def test_a_caller_may_choose_among_the_providers(copy: Copy) -> None:  # noqa: F
     assert report["passed_over"] == {}
 
 
+def test_no_broken_manifest_is_more_than_an_error(samples: Path) -> None:
+    """Refused under a kind, or taken where the change did not matter; never a crash."""
+    program = compiled(Path(__file__).with_name("mutations.cpp"))
+    command = [program, samples / "multi-ort" / "manifest.json", "5000"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    taken, refused = map(int, done.stdout.split())
+    assert refused > 4000
+    assert taken > 10
+
+
 def test_onnxruntime_leaves_no_telemetry_behind(samples: Path, tmp_path: Path) -> None:
     run("self-test", samples / "conv-ort", HOME=str(tmp_path), XDG_CACHE_HOME=str(tmp_path))
     assert list(tmp_path.rglob("*")) == []
