@@ -53,17 +53,27 @@ def test_cpp_lines_run_and_leave_the_bundle_as_it_is(fer_builds, tmp_path):
     assert edgepack.verify(bundle).passed
 
 
-def test_javascript_lines_run_in_node(fer_builds, tmp_path):
+def test_web_lines_run_in_a_page(fer_builds, tmp_path):
     modules = need(CACHE / "javascript" / "node_modules", "javascript.sh")
-    (tmp_path / "node_modules").symlink_to(modules)
+    from tests.device.javascript.browser import opened, serve_folder
+    from tests.device.javascript.conftest import node_program
+
     placed(fer_builds, "web", tmp_path)
-    lines = block("js", "edgepack.mjs").replace("onnxruntime-web/wasm", "onnxruntime-web")
-    (tmp_path / "app.mjs").write_text(lines + "\nprocess.exit(0);\n")
-    given = "globalThis.face = new Float32Array(4096);\n"
-    (tmp_path / "face.mjs").write_text(given)
-    node = modules / ".bin" / "node"
-    program = str(node) if node.exists() else "node"
-    assert "Float32Array(7)" in run([program, "--import", "./face.mjs", "app.mjs"], tmp_path)
+    (tmp_path / "node_modules").symlink_to(modules)
+    (hosting,) = re.findall(r"^node (emotion_model-web/loader/\S+ \S+) --compress", README, re.M)
+    run([node_program(), *hosting.split()], tmp_path)
+    public = tmp_path / "public"
+    (public / "face.mjs").write_text("globalThis.face = new Float32Array(4096);\n")
+    (public / "app.mjs").write_text("import './face.mjs';\n" + block("js", "edgepack.mjs"))
+    (public / "index.html").write_text(
+        '<!doctype html><link rel="icon" href="data:,"><script type="module" src="app.mjs"></script>'
+    )
+    with serve_folder(public) as port, opened(f"http://127.0.0.1:{port}/") as (page, console):
+        for _ in range(300):
+            if console:
+                break
+            page.wait_for_timeout(100)
+    assert console[0].startswith("Float32Array(7)"), console
 
 
 def test_kotlin_lines_compile_for_android(tmp_path):

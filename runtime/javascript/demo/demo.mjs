@@ -121,7 +121,7 @@ function offerSettings({ bundle, session }) {
 async function keepPage() {
   const { serviceWorker } = navigator;
   if (!serviceWorker) return;
-  await serviceWorker.register('sw.js');
+  await serviceWorker.register(new URL('sw.js', ROOT)); // a worker's script is within its scope, too
   const cache = await caches.open('edgepack-demo');
   const names = performance.getEntriesByType('resource').map(({ name }) => name.split('?')[0]);
   const own = names.filter((name) => name.startsWith(ROOT.href) && /\.(mjs|css|svg)$/.test(name));

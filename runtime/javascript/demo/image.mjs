@@ -4,9 +4,9 @@ import { ARRAYS } from '../loader/edgepack.mjs';
 
 const ORDER = { rgb: [0, 1, 2], bgr: [2, 1, 0], rgba: [0, 1, 2, 3] };
 const sinc = (x) => (x === 0 ? 1 : Math.sin(Math.PI * x) / (Math.PI * x));
-/** Pillow's filters: how far they reach, and their weight at x ≥ 0. */
+/** Pillow's filters: how far they reach, and their weight at |x|. */
 const FILTERS = {
-  area: [0.5, () => 1],
+  area: [0.5, () => 1], // of two pixels just that far, the later one counts
   bilinear: [1, (x) => 1 - x],
   bicubic: [2, (x) => (x < 1 ? (1.5 * x - 2.5) * x * x + 1 : ((-0.5 * x + 2.5) * x - 4) * x + 2)],
   lanczos: [3, (x) => sinc(x) * sinc(x / 3)],
@@ -106,8 +106,8 @@ function weightsOf(i, size, scaled, interpolation) {
   const end = Math.min(size, Math.floor(centre + reach * w + 0.5));
   const raw = [];
   for (let k = first; k < end; k += 1) {
-    const x = Math.abs((k + 0.5 - centre) / w);
-    raw.push(x < reach ? filter(x) : 0);
+    const x = (k + 0.5 - centre) / w;
+    raw.push(x > -reach && x <= reach ? filter(Math.abs(x)) : 0);
   }
   const sum = raw.reduce((total, x) => total + x, 0);
   return [first, raw.map((x) => x / sum)];
@@ -118,6 +118,9 @@ function frame(image, way) {
   if (way.resize === 'stretch') return image;
   const { channels } = image;
   const crop = way.resize === 'crop';
+  if (crop && (image.width < way.width || image.height < way.height)) {
+    throw new Error(`scaled to ${image.width} × ${image.height}, the image is smaller than what is to be cut out`);
+  }
   const offset = (scaled, wanted) => Math.floor(crop ? (scaled - wanted + 1) / 2 : (wanted - scaled) / 2);
   const [left, top] = [offset(image.width, way.width), offset(image.height, way.height)];
   const [r, g, b] = way.pad;

@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+import yaml
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.conftest import ROOT
 from tests.device.javascript.browser import INSECURE_HOST, browser_run, browser_self_test, visit
+from tests.device.javascript.conftest import Bundle
 
 GPU, CPU = "WebGpuExecutionProvider", "CPUExecutionProvider"
 
@@ -95,6 +98,17 @@ def test_overlapping_runs_on_webgpu_end_and_do_not_mix(copy):
         np.testing.assert_allclose(answers["probabilities"], expected, atol=1e-5, rtol=0)
     report = seen.outcome["report"]
     assert (report["provider"], report["proven"], report["passed_over"]) == (GPU, True, {})
+
+
+def test_pinned_webassembly_of_webgpu_runs_and_no_other_is_taken(copy):
+    profile = yaml.safe_load((ROOT / "targets" / "web-webgpu.yaml").read_text())
+    bundle = copy("conv-onnx").providers(GPU, CPU)
+    Bundle(bundle).change(lambda m: m["runtime"].update(files=profile["runtime"]["files"]))
+    options = {"build": "webgpu", "wasm": "/ort/ort-wasm-simd-threaded.asyncify.wasm"}
+    outcome = visit(bundle, **options).outcome
+    assert (outcome["passed"], outcome["report"]["provider"]) == (True, GPU)
+    options["wasm"] = "/ort/ort-wasm-simd-threaded.wasm"
+    assert visit(bundle, **options).outcome["error"]["kind"] == "file-corrupt"
 
 
 def test_model_that_webgpu_takes_in_part_is_not_called_proven(copy):

@@ -281,7 +281,7 @@ def test_readme_lines_for_a_page_run_as_they_stand(hosted):
 
 def test_readme_lines_for_node_run_as_they_stand(conv, tmp_path):
     node, self_test = (
-        next(b for b in _readme(conv) if mark in b) for mark in ("new URL", "selfTest")
+        next(b for b in _readme(conv) if mark in b) for mark in ("import.meta.url", "selfTest")
     )
     (tmp_path / "node_modules").symlink_to(MODULES)
     (tmp_path / "app.mjs").write_text(f"{node}\n{self_test}\nprocess.exit();\n")
