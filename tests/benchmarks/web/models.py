@@ -69,7 +69,8 @@ def unet() -> Any:
 
 def application(name: str) -> Callable[[], Any]:
     """One of keras.applications at 224×224, its answers as logits."""
-    return lambda: getattr(keras.applications, name)(weights=None, classifier_activation=None)
+    options = {"weights": None, "classifier_activation": None, "input_shape": (224, 224, 3)}
+    return lambda: getattr(keras.applications, name)(**options)
 
 
 MODELS: dict[str, Callable[[], Any]] = {
