@@ -104,7 +104,7 @@ def test_a_precision_the_target_does_not_have_is_refused_and_the_legal_listed(
     with pytest.raises(UsageError) as caught:
         plan_for("android", precision)
     assert f"android: precision {precision!r} is not legal there" in caught.value.cause
-    assert caught.value.fix == "use one of: auto, fp32, fp16, int8"
+    assert caught.value.fix == "use one of: auto, fp32, fp16, int8, fp16-weights, int8-weights"
 
 
 def test_int8_without_calibration_is_refused_before_any_work() -> None:
