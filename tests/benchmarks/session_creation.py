@@ -3,9 +3,8 @@
     python -m tests.benchmarks.session_creation [MODEL …]
 
 Both from bytes in memory, onnxruntime's CPU provider, one thread, the session options of the target's manifest; a new session each time,
-made in turn A B C A B C …, after a warm-up. The ratios are those of the medians of CPU time. "kept" is the .ort file with the weights used
-where they lie in it, which a loader may ask for that keeps the file's bytes as long as the session. The file's SHA-256, which every
-loader checks before, is a column of its own: it is the same work for either file. Exit 1: the bar is missed.
+made in turn A B A B …, after a warm-up. The ratio is that of the medians of CPU time. The file's SHA-256, which every loader checks
+before, is a column of its own: it is the same work for either file. Exit 1: the bar is missed.
 """
 
 from __future__ import annotations
@@ -28,11 +27,6 @@ from tests.zoo.entries import read_entries
 #: Targets whose bundles hold .ort files: of the Fixed style, and of the Runtime style.
 TARGETS = ("ios-cpu", "android")
 BAR = 0.5
-#: Source: onnxruntime_session_options_config_keys.h.
-KEPT = {
-    "session.use_ort_model_bytes_directly": "1",
-    "session.use_ort_model_bytes_for_initializers": "1",
-}
 _WARM_UPS, _ROUNDS, _LONGEST_S, _FEWEST = 2, 40, 8.0, 7
 
 
@@ -43,7 +37,7 @@ def main() -> None:
     names = parser.parse_args().models or list(MODELS)
     ready([e for e in read_entries() if e.name in names])
     print(machine(), flush=True)
-    heads = "".join(f"{t + ' .ort ms':>17}{'ratio':>7}{'kept':>6}" for t in TARGETS)
+    heads = "".join(f"{t + ' .ort ms':>17}{'ratio':>7}" for t in TARGETS)
     print(f"{'model':30}{'.onnx ms':>10}{heads}{'SHA-256 ms':>12}", flush=True)
     ratios: dict[str, list[float]] = {target: [] for target in TARGETS}
     for name in names:
@@ -51,8 +45,7 @@ def main() -> None:
         cells = ""
         for target in TARGETS:
             ratios[target].append(row[target] / row[f"{target} onnx"])
-            kept = row[f"{target} kept"] / row[f"{target} onnx"]
-            cells += f"{row[target]:17.2f}{ratios[target][-1]:7.2f}{kept:6.2f}"
+            cells += f"{row[target]:17.2f}{ratios[target][-1]:7.2f}"
         print(f"{name:30}{row[f'{TARGETS[0]} onnx']:10.2f}{cells}{row['sha256']:12.2f}", flush=True)
     missed = 0
     for target, found in ratios.items():
@@ -76,9 +69,6 @@ def measured(request: dict[str, Any]) -> dict[str, float]:
                 {
                     f"{target} onnx": lambda data=onnx_bytes, config=config: _open(data, config),
                     target: lambda data=ort_bytes, config=config: _open(data, config),
-                    f"{target} kept": lambda data=ort_bytes, config=config | KEPT: _open(
-                        data, config
-                    ),
                     "sha256": lambda data=ort_bytes: hashlib.sha256(data).digest(),
                 }
             )
