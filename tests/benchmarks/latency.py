@@ -5,8 +5,9 @@
 
 A: the bundle that `edgepack build --precision auto` makes for a target of this machine's kind, opened by the loader in it. B: LiteRT
 with XNNPACK on the .tflite file that the model came as, or on those that TFLite's converter makes of the same source, in float and in
-INT8, calibrated with the same samples. edgepack's INT8 has to agree with the float model at least as well as LiteRT's does, and LiteRT's is a
-rival where it is as near to the float model as edgepack's has to be (random weights quantize badly). One process a model, runs interleaved A B B A B B …, after a warm-up. The ratio is that of the
+INT8, calibrated with the same samples. INT8 counts where its answers stay as near to the float model's as edgepack's profiles want it
+(cosine), on either side; a trained model's has to pass edgepack's gate besides. One process a model, runs interleaved A B B A B B …,
+after a warm-up. The ratio is that of the
 medians; quartiles stand beside them. Exit 1: the bar is missed.
 
 Milliseconds are the process's CPU time, all threads: on a quiet machine the same as the wall's, and on a busy one what other

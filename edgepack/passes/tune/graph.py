@@ -90,7 +90,7 @@ class Graph:
 
     def floats(self, name: str) -> Array | None:
         """A constant, if it is of float32."""
-        values = self.value(name)
+        values = self.value(name) if self.is_float(name) else None
         return values if values is not None and values.dtype == np.float32 else None
 
     def fresh(self, hint: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 
 from edgepack.passes.tune.graph import Graph, attribute
@@ -33,9 +34,7 @@ def split_thin_conv(graph: Graph) -> int:
         kept = [a for a in deep.attribute if a.name != "group"]
         del deep.attribute[:]
         deep.attribute.extend([*kept, onnx.helper.make_attribute("group", channels)])
-        ones = graph.constant(
-            kernel.reshape(-1)[:channels].reshape(1, channels, 1, 1) * 0 + 1, f"{y}/ones"
-        )
+        ones = graph.constant(np.ones((1, channels, 1, 1), np.float32), f"{y}/ones")
         last = graph.node("Conv", [parts, ones, *conv.input[2:]], y, kernel_shape=[1, 1])
         graph.replace([conv], [deep, last])
         done += 1
