@@ -58,8 +58,5 @@ install -d -o 1000 -g 1000 "$root/home/edge"
   --target "$root/opt/site" "${wheels[@]}" >&2 || fail "pip could not fetch ${wheels[*]} for aarch64"
 
 chmod 755 "$scratch" "$root"
-rm -rf "${folder:?}"/*.old
-for old in "$folder"/????????????????; do
-  [[ ! -d $old ]] || rm -rf "$old"
-done
+# Older images stay: another checkout may share this folder and boot one.
 mv "$root" "$stamp"
