@@ -18,9 +18,10 @@ async function open(place, { onProgress, signal, ...options } = {}) {
     ...options, signal, newest: true, kind: 'bundle-not-found',
   });
   const { files, model, runtime } = manifest;
-  const listed = (path) => files.find((file) => file.path === path)
+  const listed = (path, as) => files.find((file) => file.path === path && (!as || file.role === as))
     ?? fail('manifest-invalid', `manifest.json lists no ${path}`);
   const load = (path, more) => read(at(path), asListed(listed(path)), { ...options, ...more });
+  listed(model.path, 'model');
   let bytes = await load(model.path, { onProgress, signal });
 
   async function session({ ort, wasm, providers = runtime.providers.map(({ name }) => name), threads, onProgress, signal }) {
@@ -69,7 +70,7 @@ async function start(provider, { InferenceSession, Tensor, env }, bytes, { runti
     logSeverityLevel,
   });
   if (name === 'wasm') return [await create(), true];
-  // First in a way that fails, silently, unless every node runs there
+  // Fails, silently, unless every node runs there
   const alone = await create({ 'session.disable_cpu_ep_fallback': '1' }, 4).catch(() => null);
   const session = alone ?? await create();
   try {

@@ -23,24 +23,25 @@ export const fail = (...args) => {
 
 export const volume = (shape) => shape.reduce((product, size) => product * size, 1);
 
-// A value's rule is a pattern of its JSON, which escapes backslashes and control characters by a backslash.
+// A value's rule is a pattern of its JSON.
 const text = /^".+"$/;
 const texts = /^\{("([^"\\]|\\.)*":"([^"\\]|\\.)*",?)*\}$/;
 const whole = /^\d{1,15}$/;
 const bound = /^\d/;
+const level = /^"(disabled|basic|extended|layout|all)"$/;
 const path = /^"(?!\.{0,2}[/"])(?!.*\/\.{0,2}[/"])([^"\\]|\\")+"$/; // relative, no part empty, . or ..
 const dtype = RegExp(`^"(${Object.keys(ARRAYS).join('|')})"$`);
 const tensor = { name: text, dtype, shape: [/^(\d{1,15}|".+")$/] };
 const stored = { ...tensor, shape: [whole], path };
 const RULES = {
-  files: [{ path, size: /^[0-3]?\d{1,9}$/, sha256: /^"[0-9a-f]{64}"$/ }], // WebAssembly ends at 4 GiB
+  files: [{ path, size: /^[0-3]?\d{1,9}$/, sha256: /^"[0-9a-f]{64}"$/, role: text }], // WebAssembly ends at 4 GiB
   model: { path, precision: text },
   inputs: [tensor],
   outputs: [tensor],
   runtime: {
     min_version: /^"\d+(\.\d+)+"$/,
     providers: [{ name: text, options: texts }],
-    session: { graph_optimization_level: text, intra_op_num_threads: whole, config: texts },
+    session: { graph_optimization_level: level, intra_op_num_threads: whole, config: texts },
   },
   golden: [{ name: text, inputs: [stored], expect: [{ ...stored, from: text, atol: bound, rtol: bound }] }],
 };
@@ -65,8 +66,8 @@ export function parse(json) {
   }
   check(manifest, { schema: whole, critical: [text] }, '$');
   const unknown = manifest.critical.filter((field) => !FIELDS.includes(field));
-  if (manifest.schema > 1) fail('schema-unsupported', `manifest.json: schema ${manifest.schema} is newer than this loader`);
-  if (unknown.length) fail('schema-unsupported', `manifest.json: critical names ${unknown}, unknown to this loader`);
+  if (manifest.schema > 1) fail('schema-unsupported', `manifest.json: schema ${manifest.schema} too new`);
+  if (unknown.length) fail('schema-unsupported', `manifest.json: critical names ${unknown}`);
   check(manifest, RULES, '$');
   return manifest;
 }

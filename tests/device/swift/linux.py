@@ -160,7 +160,11 @@ def build(bundle: Path) -> Path:
                 shutil.copy(built / name, new)
             (resources,) = built.glob("*_Edgepack.resources")
             shutil.copytree(resources, new / resources.name)
-            new.rename(place)
+            try:
+                new.rename(place)
+            except OSError:
+                # Another process was quicker with the same.
+                shutil.rmtree(new)
     return place
 
 

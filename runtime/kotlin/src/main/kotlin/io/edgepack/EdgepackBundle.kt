@@ -21,7 +21,6 @@ import org.json.*
 class EdgepackError(val kind: String, message: String) : Exception("$kind: $message")
 
 internal fun fail(kind: String, message: String): Nothing = throw EdgepackError(kind, message)
-private fun invalid(message: String): Nothing = fail("manifest-invalid", "manifest.json: $message")
 
 /** A checked bundle. Opening it hashes the model: do it off the main thread. */
 class EdgepackBundle private constructor(
@@ -32,11 +31,11 @@ class EdgepackBundle private constructor(
   private val info: JSONObject = manifest.of("model")
   private val format = info.of<String>("format").also { if (it != "ort" && it != "onnx") invalid("format is $it") }
   private val runtime: JSONObject = manifest.of("runtime")
+  private val least = runtime.matching("min_version", "\\d+(\\.\\d+)*")
   private val settings: JSONObject = runtime.of("session")
+  private val intraOp = settings.of<Int>("intra_op_num_threads").also { if (it < 0) invalid("intra_op_num_threads is $it") }
   private val providers = runtime.named("providers").mapValues { it.value.texts("options") }
-  private val files = manifest.all<JSONObject>("files").associateBy { it.of<String>("path") }.onEach { (path, _) ->
-    if (Regex("(.*[/\\\\])?\\.{0,2}([/\\\\].*)?").matches(path)) invalid("$path is not inside the bundle")
-  }
+  private val files = manifest.files()
   private val path: String = info.of("path")
   private var model: ByteBuffer? = files.filterValues { it.of<String>("role") == "model" }.mapValues { read(it.key) }[path]
     ?: invalid("files lists no $path of role model")
@@ -54,7 +53,6 @@ class EdgepackBundle private constructor(
   fun session(providers: Iterable<String>? = null, threads: Int? = null): EdgepackSession {
     Os.setenv("ORT_DISABLE_TELEMETRY", "1", true) // counts before ONNX Runtime starts, setTelemetry after
     val env = OrtEnvironment.getEnvironment().apply { setTelemetry(false) }
-    val least: String = runtime.of("min_version")
     if (ordered(env.version) < ordered(least)) fail("runtime-too-old", "$place needs $least, this is ${env.version}")
     val bytes = checkNotNull(model) { "the bundle is closed" }.direct()
     val passed = JSONObject()
@@ -76,7 +74,7 @@ class EdgepackBundle private constructor(
     val level: String = settings.of("graph_optimization_level")
     val name = if (level == "disabled") "NO_OPT" else "${level.uppercase()}_OPT"
     setOptimizationLevel(OptLevel.values().find { it.name == name } ?: invalid("graph_optimization_level is $level"))
-    setIntraOpNumThreads(threads ?: settings.of("intra_op_num_threads"))
+    setIntraOpNumThreads(threads ?: intraOp)
     if (format == "ort") addConfigEntry("session.use_ort_model_bytes_directly", "1")
     settings.texts("config").forEach(::addConfigEntry)
     when (provider) {
@@ -198,18 +196,6 @@ class EdgepackSession internal constructor(
   /** Waits for running calls, then frees the model. */
   override fun close() = lock.write { if (open) session.close().also { open = false } }
 }
-
-// org.json's own getters convert types in silence; these refuse.
-internal inline fun <reified T> JSONObject.of(key: String) = opt(key).need<T>(key)
-internal inline fun <reified T> JSONObject.all(key: String) =
-  of<JSONArray>(key).let { list -> List(list.length()) { list.opt(it).need<T>("$key[$it]") } }
-internal inline fun <reified T> Any?.need(key: String) = this as? T ?: invalid("$key is $this, no ${T::class.java.simpleName}")
-private fun JSONObject.specs(key: String) = named(key).onEach { (name, spec) ->
-  if (spec.of<String>("dtype") !in DTYPES) invalid("$key: dtype of '$name' is ${spec["dtype"]}")
-  spec.all<Any>("shape").forEach { if (it !is String && (it as? Int ?: -1) < 0) invalid("$key: shape of '$name' has $it") }
-}
-private fun JSONObject.named(key: String) = all<JSONObject>(key).associateBy { it.of<String>("name") }
-private fun JSONObject.texts(key: String) = of<JSONObject>(key).run { keys().asSequence().associateWith { of<String>(it) } }
 
 private fun ByteBuffer.direct() =
   if (isDirect) this else ByteBuffer.allocateDirect(remaining()).also { it.duplicate().put(duplicate()) }
