@@ -66,7 +66,7 @@ export function parse(json) {
   }
   check(manifest, { schema: whole, critical: [text] }, '$');
   const unknown = manifest.critical.filter((field) => !FIELDS.includes(field));
-  if (manifest.schema > 1) fail('schema-unsupported', `manifest.json: schema ${manifest.schema} too new`);
+  if (manifest.schema > 1) fail('schema-unsupported', `manifest.json: schema ${manifest.schema} is newer`);
   if (unknown.length) fail('schema-unsupported', `manifest.json: critical names ${unknown}`);
   check(manifest, RULES, '$');
   return manifest;

@@ -107,8 +107,11 @@ public final class EdgepackSession: @unchecked Sendable {  // nothing changes af
     let levels = [Manifest.Level.disabled: ORT_DISABLE_ALL, .basic: ORT_ENABLE_BASIC, .extended: ORT_ENABLE_EXTENDED]
     try check(ort.SetSessionGraphOptimizationLevel(options, levels[settings.graph_optimization_level] ?? ORT_ENABLE_ALL))
     try check(ort.SetIntraOpNumThreads(options, Int32(clamping: threads ?? settings.intra_op_num_threads)))
-    // No copy of an .ort model, whose bytes live as long as the session; and note which provider takes which node.
-    let config = ["session.use_ort_model_bytes_directly": "1", "session.record_ep_graph_assignment_info": "1"]
+    // No copy of an .ort model nor of its weights, whose bytes live as long as the session; and note which provider takes which node.
+    let config = [
+      "session.use_ort_model_bytes_directly": "1", "session.use_ort_model_bytes_for_initializers": "1",
+      "session.record_ep_graph_assignment_info": "1",
+    ]
     for (key, value) in config.merging(settings.config, uniquingKeysWith: { $1 }) {
       try check(ort.AddSessionConfigEntry(options, key, value))
     }

@@ -83,6 +83,7 @@ private fun answer(request: JSONObject): JSONObject = when (val task = request.g
     "missing-in-android" -> missingInAndroid(File(request.getString("signature")), File(request.getString("jar")))
     "environment" -> JSONObject(FakeOs.environment as Map<*, *>)
     "conformance" -> JSONObject().put("answers", conformance(File(request.getString("suite"))))
+    "creation" -> creation(File(request.getString("bundle")), File(request.getString("other")))
     "image" -> bundle(request).use { image(it, request) }
     else -> bundle(request).use { bundle ->
         bundle.session(request.optJSONArray("providers")?.strings(), request.opt("threads") as? Int).use { session ->
@@ -180,6 +181,15 @@ private fun overhead(bundle: EdgepackBundle, session: EdgepackSession, model: Fi
     fun median(column: Int) = times.map { it[column] }.sorted()[times.size / 2] / 1000.0
     val equal = callBare().contentEquals(callFresh()) && callBare().contentEquals(callKept())
     return JSONObject().put("bare_us", median(0)).put("fresh_us", median(1)).put("kept_us", median(2)).put("equal", equal)
+}
+
+/** Microseconds for a session of each of two bundles on the CPU provider, one thread, in turn; the first rounds are warm-up. */
+private fun creation(one: File, other: File): JSONObject {
+    val bundles = listOf(one, other).map(EdgepackBundle::open)
+    fun open(bundle: EdgepackBundle) = bundle.session(listOf("CPUExecutionProvider"), 1).close()
+    val times = List(40) { bundles.map { time { open(it) } } }.drop(10)
+    fun median(column: Int) = times.map { it[column] }.sorted()[times.size / 2] / 1000.0
+    return JSONObject().put("bundle_us", median(0)).put("other_us", median(1))
 }
 
 private inline fun time(call: () -> Any): Long = System.nanoTime().let { start -> call(); System.nanoTime() - start }

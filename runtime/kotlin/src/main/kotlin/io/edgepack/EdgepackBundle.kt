@@ -75,7 +75,8 @@ class EdgepackBundle private constructor(
     val name = if (level == "disabled") "NO_OPT" else "${level.uppercase()}_OPT"
     setOptimizationLevel(OptLevel.values().find { it.name == name } ?: invalid("graph_optimization_level is $level"))
     setIntraOpNumThreads(threads ?: intraOp)
-    if (format == "ort") addConfigEntry("session.use_ort_model_bytes_directly", "1")
+    // No copy of the model, nor of its weights: [EdgepackSession] keeps the bytes.
+    if (format == "ort") for (use in listOf("directly", "for_initializers")) addConfigEntry("session.use_ort_model_bytes_$use", "1")
     settings.texts("config").forEach(::addConfigEntry)
     when (provider) {
       "CPUExecutionProvider" -> Unit
