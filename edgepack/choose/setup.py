@@ -13,11 +13,12 @@ from edgepack.artifact import ModelFile, TensorSpec
 from edgepack.calibrate.calibrator import Calibrator
 from edgepack.choose.candidate import Candidate, last_graph
 from edgepack.choose.choice import Chooser, Prefer
+from edgepack.choose.effects import affordable_feeds, most_for_least, output_effects
 from edgepack.choose.engines import timekeeper
 from edgepack.choose.gate import MAX_DISAGREEMENT, MAX_DROP, Gate
 from edgepack.choose.layers import most_harmful
 from edgepack.legality.graph import GraphView, Node
-from edgepack.legality.macs import node_macs
+from edgepack.legality.macs import node_macs, total_macs
 from edgepack.legality.require import require_legal
 from edgepack.passes.plan import Plan
 from edgepack.passes.stored import node_name
@@ -127,7 +128,17 @@ def make_chooser(
 
     def rank(candidate: Candidate) -> Sequence[str]:
         say(f"{candidate.plan.precision}: which layers hurt")
-        return most_harmful(candidate, named(candidate), feeds)
+        prepared = named(candidate)
+        names = most_harmful(candidate, prepared, feeds)
+        graph = GraphView.of(prepared)
+        count = affordable_feeds(total_macs(graph), len(names))
+        seen = calibrator.samples.spread_feeds(prepared.inputs, count) if calibrator else feeds
+        if not count:
+            return names
+        say(f"{candidate.plan.precision}: what each layer alone does to the outputs")
+        every = [node_name(node.proto) for node in graph.nodes]
+        effects = output_effects(candidate, names, every=every, feeds=seen, calibrator=calibrator)
+        return most_for_least(names, effects, cost(candidate))
 
     def cost(candidate: Candidate) -> Mapping[str, int]:
         graph = GraphView.of(named(candidate))

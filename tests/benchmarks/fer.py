@@ -105,7 +105,7 @@ def _row(
         shipped = result.bundle / edgepack.load_manifest(result.bundle).model.path
         ours = Likeness.of(_answers(shipped, measured), wanted)
         share = mac_share(result.bundle, profile)
-    chosen = [a for a in result.accuracy.tried if a.holds][-1]
+    chosen = next(a for a in result.accuracy.tried if a.shipped)
     kept = len(chosen.options.get("float_nodes", ()))
     reaches = ours.agreement >= theirs.agreement
     print(
