@@ -45,6 +45,8 @@ def output_effects(
 ) -> dict[str, float]:
     """By node, of the first `MOST_NODES` of `names`: the squared error of the outputs, in shares of their squares, where it alone is quantized.
 
+    No more than that of the whole candidate: what the integers of its neighbours would have clipped does not count.
+
     Args:
         every: all nodes by name, as the step's `float_nodes` calls them.
 
@@ -52,13 +54,14 @@ def output_effects(
         StepError: onnxruntime cannot run the float model.
     """
     wanted = answers(candidate.float_graph.path, feeds)
+    whole = _distance(answers(candidate.graph.path, feeds), wanted)
     effects = {}
     for name in names[:MOST_NODES]:
         others = tuple(sorted(set(every) - {name}))
         with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
             try:
                 model = _quantized(candidate, others, Path(folder), calibrator)
-                effects[name] = _distance(answers(model.path, feeds), wanted)
+                effects[name] = min(whole, _distance(answers(model.path, feeds), wanted))
             except StepError:
                 # By itself it has nothing to quantize.
                 effects[name] = 0.0
