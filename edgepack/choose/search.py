@@ -38,17 +38,14 @@ class Search:
         """The first candidate that holds, with the least float work found; else the best of all.
 
         Args:
-            first: the recipe as the profile has it, which does not hold.
+            first: the recipe as the profile has it, which does not hold, or answers so far off that it was not let through.
             variants: options in place of the recipe's, each tried alone.
         """
         self.trail.append(first)
         for options in variants:
             if self._try(options).holds:
                 return self.trail[-1]
-        best = self._best()
-        if not best.stages:
-            return best
-        return self._with_float_nodes(best)
+        return self._with_float_nodes(self._best())
 
     def _with_float_nodes(self, start: Candidate) -> Candidate:
         names = list(self.rank(start))

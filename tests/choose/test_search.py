@@ -126,6 +126,22 @@ def test_a_search_ends() -> None:
     assert len(made.search.trail) <= MOST_ATTEMPTS
 
 
+def test_what_is_never_let_through_is_rescued_by_layers_in_float_too() -> None:
+    made = MadeUp(10, {"n003": 2.0})
+    build = made.attempt
+
+    def attempt(options: Mapping[str, Any]) -> Candidate:
+        if "n003" in options.get("float_nodes", ()):
+            return build(options)
+        error = ParityError("far off", "mend it")
+        return Candidate(plan=PLAN, options=options, stages=(), measured=None, error=error)
+
+    made.search.attempt = attempt
+    best = made.search.run(attempt({}), [{"method": "entropy"}])
+    assert best.holds
+    assert best.options == {"float_nodes": ("n003",)}
+
+
 def test_a_way_that_cannot_be_built_is_passed_over() -> None:
     made = MadeUp(10, {"n003": 2.0})
     build = made.attempt
