@@ -57,5 +57,6 @@ def _measured(precision: ChosenPrecision) -> list[str]:
         options = json.dumps(attempt.options, sort_keys=True)
         outcome = attempt.failure or f"drop {attempt.drop}, {attempt.size} bytes"
         verdict = "holds" if attempt.holds else "does not hold"
-        lines.append(f"tried {attempt.precision} {options}: {outcome}: {verdict}")
+        mark = ", shipped" if attempt.shipped else ""
+        lines.append(f"tried {attempt.precision} {options}: {outcome}: {verdict}{mark}")
     return lines

@@ -179,7 +179,8 @@ class GateRecord(BaseModel):
 class Attempt(BaseModel):
     """One way to build the model that was tried: its options beyond the profile's, and how it was measured.
 
-    `score` and `drop` are null where nothing was measured, or what was is no number; `failure` says why it could not be built.
+    `score` and `drop` are null where nothing was measured, or what was is no number; `failure` says why it could not be built;
+    `shipped`: it is what the bundle holds.
     """
 
     model_config = _STRICT
@@ -190,6 +191,7 @@ class Attempt(BaseModel):
     drop: float | None
     holds: bool
     failure: str
+    shipped: bool = False
 
 
 class ChosenPrecision(BaseModel):

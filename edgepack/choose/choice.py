@@ -113,7 +113,7 @@ class Chooser:
         search = Search(
             attempt=lambda options: self._attempt(plan, options),
             rank=self.rank,
-            cost=self.cost(first) if first.stages else {},
+            cost=self.cost(first),
         )
         best = search.run(first, [v.root for v in plan.spec.variants])
         self.trail.extend(search.trail)

@@ -51,6 +51,7 @@ class Gate:
     origin: str
     digest: str
     _known: dict[tuple[str, str], Measured] = field(default_factory=dict, compare=False)
+    _references: dict[str, float] = field(default_factory=dict, compare=False)
 
     @property
     def name(self) -> str:
@@ -79,12 +80,18 @@ class Gate:
             score, reference = agreement(both), 100.0
             drop = reference - score
         else:
-            score, reference = self._score(model), self._score(float_model)
+            score, reference = self._score(model), self._reference(float_model)
             drop = self.metric.drop(reference, score)
         # A NaN is no score: it never holds.
         return Measured(
             score=score, reference=reference, drop=drop, holds=bool(drop <= self.max_drop)
         )
+
+    def _reference(self, float_model: ModelFile) -> float:
+        """The float model's own score: all candidates made from it share it."""
+        if float_model.sha256 not in self._references:
+            self._references[float_model.sha256] = self._score(float_model)
+        return self._references[float_model.sha256]
 
     def _answers(self, model: ModelFile) -> Iterator[Tensors]:
         return answer_each(model.path, (feed for feed, _ in self.feeds()))

@@ -27,11 +27,11 @@ def record(choice: Choice, gate: Gate | None) -> ChosenPrecision:
             data=gate.origin,
             sha256=gate.digest,
         ),
-        tried=tuple(_attempt(c) for c in choice.trail),
+        tried=tuple(_attempt(c, shipped=c is choice.chosen) for c in choice.trail),
     )
 
 
-def _attempt(candidate: Candidate) -> Attempt:
+def _attempt(candidate: Candidate, *, shipped: bool) -> Attempt:
     measured = candidate.measured
     return Attempt(
         precision=candidate.plan.precision,
@@ -41,6 +41,7 @@ def _attempt(candidate: Candidate) -> Attempt:
         drop=_number(measured.drop) if measured else None,
         holds=candidate.holds,
         failure=candidate.failure,
+        shipped=shipped,
     )
 
 

@@ -16,7 +16,7 @@ MOST_ATTEMPTS = 40
 
 #: Builds and measures the recipe with these options in it.
 Attempt = Callable[[Mapping[str, Any]], Candidate]
-#: Names of a quantized candidate's nodes, those that add the most error first.
+#: Names of a quantized candidate's nodes, those first that are most worth their work in float.
 Rank = Callable[[Candidate], Sequence[str]]
 
 
@@ -38,24 +38,27 @@ class Search:
         """The first candidate that holds, with the least float work found; else the best of all.
 
         Args:
-            first: the recipe as the profile has it, which does not hold.
+            first: the recipe as the profile has it, which does not hold, or answers so far off that it was not let through.
             variants: options in place of the recipe's, each tried alone.
         """
         self.trail.append(first)
         for options in variants:
             if self._try(options).holds:
                 return self.trail[-1]
-        best = self._best()
-        if not best.stages:
-            return best
-        return self._with_float_nodes(best)
+        return self._with_float_nodes(self._best())
 
     def _with_float_nodes(self, start: Candidate) -> Candidate:
         names = list(self.rank(start))
         kept = self._fewest(start, names)
         if kept is None:
             return self._best()
-        return self._pruned(kept)
+        self._prune(kept)
+        # Whatever was tried last: of all that hold, the one with the least work in float.
+        return min((c for c in self.trail if c.holds), key=self.work)
+
+    def work(self, candidate: Candidate) -> tuple[int, int]:
+        kept = candidate.kept_float
+        return sum(self.cost.get(n, 0) for n in kept), len(kept)
 
     def _fewest(self, start: Candidate, names: Sequence[str]) -> Candidate | None:
         """The candidate with the shortest head of `names` in float that holds: doubled until one does, then halved back."""
@@ -76,8 +79,8 @@ class Search:
                 low = middle
         return found
 
-    def _pruned(self, found: Candidate) -> Candidate:
-        """`found`, less each node in float that it can do without, the costliest tried first."""
+    def _prune(self, found: Candidate) -> None:
+        """Try `found` less each node in float, the costliest first; what holds without one goes on without it."""
         for name in sorted(found.kept_float, key=lambda n: -self.cost.get(n, 0)):
             if self._exhausted() or len(found.kept_float) == 1:
                 break
@@ -85,7 +88,6 @@ class Search:
             candidate = self._keep(found, fewer)
             if candidate.holds:
                 found = candidate
-        return found
 
     def _keep(self, start: Candidate, names: Sequence[str]) -> Candidate:
         return self._try({**start.options, "float_nodes": tuple(sorted(names))})

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,16 +10,13 @@ from numpy.typing import NDArray
 
 from edgepack.artifact import ModelFile, TensorSpec
 from edgepack.calibrate.calibrator import Calibrator
-from edgepack.choose.candidate import Candidate, last_graph
+from edgepack.choose.candidate import last_graph
 from edgepack.choose.choice import Chooser, Prefer
 from edgepack.choose.engines import timekeeper
 from edgepack.choose.gate import MAX_DISAGREEMENT, MAX_DROP, Gate
-from edgepack.choose.layers import most_harmful
-from edgepack.legality.graph import GraphView, Node
-from edgepack.legality.macs import node_macs
+from edgepack.choose.ranking import Ranking
 from edgepack.legality.require import require_legal
 from edgepack.passes.plan import Plan
-from edgepack.passes.stored import node_name
 from edgepack.prove.accuracy import metric
 from edgepack.prove.engine import Tensors
 from edgepack.samples.dataset import Samples
@@ -119,36 +115,17 @@ def make_chooser(
         warnings = require_legal(last_graph(stages), plan.profile, plan.precision)
         return stages, [str(w) for w in warnings]
 
-    def named(candidate: Candidate) -> ModelFile:
-        """The float graph, its nodes called as the search's options call them."""
-        if candidate.plan.needs_calibration and calibrator is not None:
-            return calibrator.observed(candidate.float_graph).prepared
-        return candidate.float_graph
-
-    def rank(candidate: Candidate) -> Sequence[str]:
-        say(f"{candidate.plan.precision}: which layers hurt")
-        return most_harmful(candidate, named(candidate), feeds)
-
-    def cost(candidate: Candidate) -> Mapping[str, int]:
-        graph = GraphView.of(named(candidate))
-        if candidate.plan.needs_calibration:
-            return {node_name(node.proto): node_macs(node, graph) or 0 for node in graph.nodes}
-        # Arithmetic stays as it is: what a layer in float costs is the size of its weights.
-        return {node_name(n.proto): _weight_elements(n, graph) for n in graph.nodes}
-
+    ranking = Ranking(
+        runner=runner, converted=converted, calibrator=calibrator, feeds=feeds, say=say
+    )
     keeper = timekeeper(plans, feeds[0])
     return Chooser(
         run=run,
-        rank=rank,
-        cost=cost,
+        rank=ranking.order,
+        cost=ranking.cost,
         gate=gate,
         race=keeper.race,
         untimed=keeper.why_not,
         prefer=wishes.prefer,
         say=tell,
     )
-
-
-def _weight_elements(node: Node, graph: GraphView) -> int:
-    shapes = [graph.shape(name) or () for name in node.inputs if graph.is_constant(name)]
-    return sum(math.prod(d for d in shape if isinstance(d, int)) for shape in shapes if shape)

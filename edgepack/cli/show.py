@@ -90,11 +90,8 @@ def tried_table(console: Console, result: BuildResult) -> None:
     shown = [a for a in accuracy.tried if not a.options.get("float_nodes")]
     rescues = [a for a in accuracy.tried if a.options.get("float_nodes")]
     if rescues:
-        # The last that holds is the one with the fewest layers in float; else the one that loses least.
-        held = [a for a in rescues if a.holds]
-        best = (
-            held[-1] if held else min(rescues, key=lambda a: math.inf if a.drop is None else a.drop)
-        )
+        # What is shipped; else one that holds, with the fewest layers in float; else the one that loses least.
+        best = min(rescues, key=_rescue)
         shown.insert(max(i for i, a in enumerate(shown) if a.precision == best.precision) + 1, best)
     for attempt in shown:
         timed = result.timings.get(attempt.precision) if attempt.holds else None
@@ -110,6 +107,15 @@ def tried_table(console: Console, result: BuildResult) -> None:
         console.print(
             f"and {len(accuracy.tried) - len(shown)} with other layers in float; manifest.json has them all"
         )
+
+
+def _rescue(attempt: Attempt) -> tuple[bool, bool, float]:
+    loss = math.inf if attempt.drop is None else attempt.drop
+    return (
+        not attempt.shipped,
+        not attempt.holds,
+        len(attempt.options["float_nodes"]) if attempt.holds else loss,
+    )
 
 
 def _way(attempt: Attempt) -> str:

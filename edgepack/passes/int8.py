@@ -117,7 +117,7 @@ class Int8:
 
     def _quantize(self, observed: Observed, path: Path) -> None:
         """Write the prepared model, quantized, to `path`."""
-        method = Method(name=self.method, percentile=self.percentile)
+        method = Method(name=self.method, percentile=self.percentile, symmetric=self.symmetric)
         ranges = {
             name: (np.float32(low), np.float32(high))
             for name, (low, high) in method.ranges(observed.observation).items()

@@ -139,8 +139,7 @@ def measured(model: Path, pictures: Pictures, profiles: Sequence[TargetProfile])
 
 
 def _row(result: edgepack.BuildResult, profile: TargetProfile) -> Row:
-    # A search ends with what it chose.
-    chosen = [a for a in result.accuracy.tried if a.holds][-1]
+    chosen = next(a for a in result.accuracy.tried if a.shipped)
     assert chosen.score is not None
     assert chosen.drop is not None
     options = {k: v for k, v in chosen.options.items() if k != "float_nodes"}

@@ -16,8 +16,11 @@ def observed(*feeds: np.ndarray) -> Observation:
     return Observation(values={"x": values}, samples=len(feeds))
 
 
-def range_of(name: MethodName, *feeds: np.ndarray, percentile: float = 99.999) -> Range:
-    return Method(name=name, percentile=percentile).ranges(observed(*feeds))["x"]
+def range_of(
+    name: MethodName, *feeds: np.ndarray, percentile: float = 99.999, symmetric: bool = False
+) -> Range:
+    method = Method(name=name, percentile=percentile, symmetric=symmetric)
+    return method.ranges(observed(*feeds))["x"]
 
 
 def rounding_error(values: np.ndarray, limits: Range) -> float:
@@ -66,6 +69,40 @@ def test_entropy_keeps_an_even_distribution_whole() -> None:
     assert high > 0.95
 
 
+def every_range(values: np.ndarray, *, symmetric: bool) -> float:
+    """The least rounding error over a dense grid of ranges, each tried on the values themselves."""
+    lows, highs = (np.linspace(0, end, 41) for end in (values.min(), values.max()))
+    if symmetric:
+        ends = np.linspace(0, np.abs(values).max(), 200)[1:]
+        return min(rounding_error(values, (-end, end)) for end in ends)
+    return min(rounding_error(values, (a, b)) for a in lows for b in highs if b > a)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("shape", ["normal", "laplace", "skewed"])
+def test_no_range_has_a_smaller_squared_error_than_mses(shape: str, symmetric: bool) -> None:
+    rng = np.random.default_rng(2)
+    values = {
+        "normal": rng.normal(size=20_000),
+        "laplace": rng.laplace(size=20_000),
+        "skewed": rng.exponential(size=20_000) ** 1.5 - 0.5,
+    }[shape]
+    low, high = range_of("mse", values, symmetric=symmetric)
+    end = max(-low, high)
+    found = rounding_error(values, (-end, end) if symmetric else (low, high))
+    assert found <= 1.05 * every_range(values, symmetric=symmetric)
+
+
+def test_mse_clips_what_costs_more_to_cover_and_keeps_an_even_distribution_whole() -> None:
+    rng = np.random.default_rng(0)
+    even = rng.uniform(-1, 1, 100_000)
+    assert range_of("mse", even) == (pytest.approx(-1, abs=0.01), pytest.approx(1, abs=0.01))
+    assert range_of("mse", np.append(even, 9.0))[1] < 8.5
+    # Ten times as many that it would be coarser for.
+    many = np.append(np.tile(even, 10), 9.0)
+    assert range_of("mse", many)[1] < 5
+
+
 def test_zeros_of_a_relu_do_not_decide_the_threshold() -> None:
     rng = np.random.default_rng(0)
     positive = np.abs(rng.normal(size=50_000))
@@ -74,12 +111,12 @@ def test_zeros_of_a_relu_do_not_decide_the_threshold() -> None:
     assert range_of("entropy", half)[0] == 0.0
 
 
-@pytest.mark.parametrize("name", ["minmax", "moving_average", "percentile", "entropy"])
+@pytest.mark.parametrize("name", ["minmax", "moving_average", "percentile", "entropy", "mse"])
 def test_a_constant_tensor_has_a_range_of_one_value(name: MethodName) -> None:
     assert range_of(name, np.full(10, 3.0), np.full(10, 3.0)) == (3.0, 3.0)
 
 
-@pytest.mark.parametrize("name", ["minmax", "moving_average", "percentile", "entropy"])
+@pytest.mark.parametrize("name", ["minmax", "moving_average", "percentile", "entropy", "mse"])
 def test_no_range_is_wider_than_what_was_seen(name: MethodName) -> None:
     values = np.random.default_rng(3).normal(size=10_000) ** 3
     low, high = range_of(name, values)
@@ -98,5 +135,5 @@ def test_an_observation_survives_its_bytes() -> None:
     before = observed(np.random.default_rng(0).normal(size=100), np.array([5.0]))
     after = Observation.from_bytes(before.to_bytes())
     assert after.samples == 2
-    for name in ("minmax", "moving_average", "percentile", "entropy"):
+    for name in ("minmax", "moving_average", "percentile", "entropy", "mse"):
         assert Method(name=name).ranges(after) == Method(name=name).ranges(before)

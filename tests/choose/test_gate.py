@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -112,3 +113,22 @@ def test_evaluation_data_come_before_calibration_data(model: ModelFile, tmp_path
     assert gate is not None
     assert (gate.name, gate.max_drop, gate.samples) == ("top1", 2.0, 6)
     assert make_gate(Wishes(), None, model.inputs) is None
+
+
+def test_the_float_models_score_is_taken_once_for_all_candidates(
+    model: ModelFile, tmp_path: Path
+) -> None:
+    gate = gate_with([np.zeros(1, np.int64)] * 20, 0.5)
+    read = 0
+
+    def counted() -> Iterator[tuple[Tensors, NDArray[Any] | None]]:
+        nonlocal read
+        read += 1
+        return gate.feeds()
+
+    counting = dataclasses.replace(gate, feeds=counted)
+    first = counting.measured(model, model)
+    once = read
+    second = counting.measured(shifted(model, tmp_path), model)
+    assert first.reference == second.reference
+    assert read - once == once // 2

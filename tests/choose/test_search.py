@@ -103,6 +103,14 @@ def test_a_layer_that_was_ranked_too_high_goes_back_to_integers() -> None:
     assert made.run().options["float_nodes"] == ("n010",)
 
 
+def test_of_all_that_hold_the_one_with_the_least_work_in_float_is_taken() -> None:
+    """Also where it was tried before the last: accuracy on few samples does not grow with each layer in float."""
+    made = MadeUp(4, {"n000": 2.0, "n003": 2.0}, ranked=["n003", "n000", "n001", "n002"])
+    best = made.run()
+    work = {c.options["float_nodes"]: made.search.work(c) for c in made.search.trail if c.holds}
+    assert best.options["float_nodes"] == min(work, key=lambda kept: work[kept])
+
+
 def test_where_nothing_holds_the_best_is_given_and_says_so() -> None:
     made = MadeUp(8, {"n001": 1.0, "elsewhere": 5.0}, ranked=["n001", "n002"])
     best = made.run({"method": "entropy"})
@@ -116,6 +124,22 @@ def test_a_search_ends() -> None:
     made = MadeUp(500, harmful)
     made.run(*({"method": "entropy"} for _ in range(3)))
     assert len(made.search.trail) <= MOST_ATTEMPTS
+
+
+def test_what_is_never_let_through_is_rescued_by_layers_in_float_too() -> None:
+    made = MadeUp(10, {"n003": 2.0})
+    build = made.attempt
+
+    def attempt(options: Mapping[str, Any]) -> Candidate:
+        if "n003" in options.get("float_nodes", ()):
+            return build(options)
+        error = ParityError("far off", "mend it")
+        return Candidate(plan=PLAN, options=options, stages=(), measured=None, error=error)
+
+    made.search.attempt = attempt
+    best = made.search.run(attempt({}), [{"method": "entropy"}])
+    assert best.holds
+    assert best.options == {"float_nodes": ("n003",)}
 
 
 def test_a_way_that_cannot_be_built_is_passed_over() -> None:

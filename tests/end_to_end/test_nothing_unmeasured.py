@@ -27,9 +27,12 @@ def model(tmp_path: Path) -> Path:
 
 
 def shipped(manifest: Manifest) -> Attempt:
-    """The attempt that the bundle is: the last that holds of the precision that was chosen."""
+    """The one attempt that the manifest calls the bundle's own."""
     chosen = manifest.build.precision
-    return [a for a in chosen.tried if a.holds and a.precision == chosen.chosen][-1]
+    (attempt,) = [a for a in chosen.tried if a.shipped]
+    assert attempt.holds
+    assert attempt.precision == chosen.chosen
+    return attempt
 
 
 def require_measured(result: BuildResult) -> None:
