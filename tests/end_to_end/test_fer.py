@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import edgepack
+from edgepack.choose.choice import is_quicker
 from tests.conftest import CACHE, need
 from tests.end_to_end.conftest import TARGETS
 
@@ -32,9 +33,11 @@ def test_names_of_the_users_model_survive(fer_builds, target):
 
 def test_auto_with_calibration_picks_by_profile(fer_builds):
     picked = {target: r.precision for target, r in fer_builds("auto").items()}
+    # Android's candidates are timed, and on some CPUs a net as thin as this one is no quicker in integers.
+    timings = fer_builds("auto")["android"].timings
     assert picked == {
         "jetson-orin": "int8",
-        "android": "int8",
+        "android": "fp32" if timings and is_quicker(timings["fp32"], timings["int8"]) else "int8",
         "ios": "fp16",
         "web": "int8-weights",
     }
