@@ -134,6 +134,26 @@ def test_a_variant_that_the_search_ends_with_is_measured(model: Path, tmp_path: 
     assert shipped(edgepack.load_manifest(result.bundle)).options
 
 
+def test_what_parity_refuses_in_every_way_is_rescued_by_layers_in_float(
+    model: Path, tmp_path: Path
+) -> None:
+    """No INT8 of this net is that exact; layer after layer in float is."""
+    (result,) = edgepack.build(
+        model,
+        targets=["jetson-orin"],
+        output_dir=tmp_path / "out",
+        precision="int8",
+        calibration=images(40),
+        max_drop=10.0,
+        atol=0.012,
+        rtol=0.0,
+    )
+    require_measured(result)
+    tried = edgepack.load_manifest(result.bundle).build.precision.tried
+    assert "changed output" in tried[0].failure
+    assert shipped(edgepack.load_manifest(result.bundle)).options["float_nodes"]
+
+
 def float_classes(model: Path, data: np.ndarray) -> np.ndarray:
     import onnxruntime as ort
 

@@ -5,19 +5,30 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from edgepack.artifact import Format, ModelFile
 from edgepack.errors import StepError
-from edgepack.passes.ort_bytes import canonical
-from edgepack.passes.ort_format import OrtFormat
+from edgepack.ortfile import read
+from edgepack.passes.int8 import Int8
+from edgepack.passes.ort_bytes import canonical, write_canonical
+from edgepack.passes.ort_format import OrtFormat, write_ort
 from edgepack.passes.simplify import Simplify
+from tests.legality.graphs import residual_model
 from tests.models import answers_of, conv_model, images, run_step, wrap
 
 STYLES = ("fixed", "runtime")
+
+
+def values(constant: onnx.TensorProto) -> list[float]:
+    """Sorted: an engine's layout is its own."""
+    return sorted(numpy_helper.to_array(constant).ravel().tolist())
 
 
 @pytest.fixture
@@ -83,11 +94,50 @@ def test_canonical_keeps_the_table_it_sorts(start: ModelFile, tmp_path: Path) ->
         ]
         return {e.OpId().decode(): e.KernelTypeStrArgsLength() for e in entries}
 
-    run_step(OrtFormat(), start, tmp_path)
-    raw = next(tmp_path.glob("ort_format-*/written/*.ort")).read_bytes()
+    write_ort(start, tmp_path / "raw.ort", style="fixed")
+    raw = (tmp_path / "raw.ort").read_bytes()
     assert len(table(raw)) >= 2
     assert table(canonical(raw)) == table(raw)
     assert list(table(canonical(raw))) == sorted(table(raw))
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_node_left_in_float_between_integers_stays_in_float(tmp_path: Path, style: str) -> None:
+    """onnxruntime would give it integer weights, and writes a Runtime-style file of that which it cannot open."""
+    data = np.random.default_rng(1).random((8, 3, 16, 16)).astype(np.float32)
+    plain = wrap(residual_model(), tmp_path)
+    quantized = run_step(Int8(float_nodes=("project",)), plain, tmp_path, calibration=data).model
+    made = run_step(OrtFormat(style=style), quantized, tmp_path).model
+    (weight,) = [i for i in residual_model().graph.initializer if i.name == "w3"]
+    assert values(weight) in [values(i) for i in read(made.path).graph.initializer]
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_the_bytes_are_those_of_onnxruntimes_own_converter(
+    start: ModelFile, tmp_path: Path, style: str
+) -> None:
+    from onnxruntime.tools.convert_onnx_models_to_ort import (
+        OptimizationStyle,
+        convert_onnx_models_to_ort,
+    )
+
+    data = images(8)
+    quantized = run_step(Int8(), start, tmp_path, calibration=data).model
+    for number, model in enumerate((start, quantized)):
+        theirs = tmp_path / f"theirs-{number}"
+        with warnings.catch_warnings():
+            # It leaves files to the garbage collector.
+            warnings.simplefilter("ignore", ResourceWarning)
+            convert_onnx_models_to_ort(
+                model.path,
+                output_dir=theirs,
+                optimization_styles=[OptimizationStyle[style.capitalize()]],
+                target_platform="arm",
+            )
+        (written,) = theirs.glob("*.ort")
+        ours = run_step(OrtFormat(style=style), model, tmp_path).model
+        write_canonical(written, tmp_path / "theirs.ort")
+        assert (tmp_path / "theirs.ort").read_bytes() == ours.path.read_bytes(), number
 
 
 def test_nothing_is_printed(

@@ -35,6 +35,20 @@ def standalone(profile: Profile, change: Callable[[dict[str, Any]], None], of: s
 # The shipped ones
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_an_int8_graph_that_a_device_optimizes_keeps_in_float_what_was_left_in_float(
+    name: str,
+) -> None:
+    """An .ort file was optimized on the build machine, before it was measured."""
+    profile = load_target(name)
+    spec = profile.precisions.get("int8")
+    if spec is None or any(step.name == "ort_format" for step in spec.steps):
+        return
+    config = profile.runtime.session.config
+    disabled = config["optimization.disable_specified_optimizers"].split(";")
+    assert set(disabled) == {"WeightBiasQuantization", "BiasQuantization"}
+
+
 def test_abstract_profiles_begin_with_an_underscore() -> None:
     assert [p.name for p in list_targets()] == NAMES
     with pytest.raises(TargetError):

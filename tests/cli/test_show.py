@@ -1,0 +1,75 @@
+"""What a build's table of attempts says."""
+
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path
+
+from rich.console import Console
+
+from edgepack.bundle.manifest import Attempt, ChosenPrecision, GateRecord
+from edgepack.cli.show import tried_table
+from edgepack.pipeline import BuildResult
+
+
+def attempt(*kept: str, drop: float, holds: bool, shipped: bool = False) -> Attempt:
+    return Attempt(
+        precision="int8",
+        options={"float_nodes": list(kept)} if kept else {},
+        size=1000,
+        score=100 - drop,
+        drop=drop,
+        holds=holds,
+        failure="",
+        shipped=shipped,
+    )
+
+
+def shown(*tried: Attempt) -> str:
+    gate = GateRecord(
+        metric="top1",
+        unit="points",
+        max_drop=0.5,
+        samples=10,
+        data="evaluation data",
+        sha256="0" * 64,
+    )
+    result = BuildResult(
+        target="android",
+        bundle=Path("out"),
+        precision="int8",
+        because="",
+        size_before=1,
+        size_after=1,
+        worst=(),
+        accuracy=ChosenPrecision(
+            requested="int8", chosen="int8", because="", gate=gate, tried=tried
+        ),
+        timings={},
+        untimed="",
+        next="",
+    )
+    text = StringIO()
+    tried_table(Console(file=text, width=120), result)
+    return text.getvalue()
+
+
+def test_of_layers_in_float_the_shipped_attempt_is_shown() -> None:
+    said = shown(
+        attempt(drop=3.0, holds=False),
+        attempt("a", "b", drop=0.1, holds=True),
+        attempt("c", drop=0.4, holds=True, shipped=True),
+        attempt("a", drop=0.6, holds=False),
+    )
+    assert "1 layer in float: c" in said
+    assert "a, b" not in said
+    assert "and 2 with other layers in float" in said
+
+
+def test_where_none_holds_the_one_that_loses_least_is() -> None:
+    said = shown(
+        attempt(drop=3.0, holds=False),
+        attempt("a", drop=0.9, holds=False),
+        attempt("a", "b", drop=0.7, holds=False),
+    )
+    assert "2 layers in float: a, b" in said
