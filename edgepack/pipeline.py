@@ -27,6 +27,7 @@ from edgepack.passes.plan import Plan, ShapeRequest, make_plans
 from edgepack.progress import Progress
 from edgepack.prove.accuracy import require_measurable
 from edgepack.prove.golden import golden_feeds
+from edgepack.prove.sensitivity import sensitivity
 from edgepack.samples.dataset import Samples
 from edgepack.samples.opening import holds_images, image_frame, open_samples, require_exists
 from edgepack.stages import StageRunner
@@ -224,6 +225,9 @@ def build(
                 source=origin,
                 model=stages[-1].result.model,
                 shipped=stages[-1].answers,
+                sensitivity=sensitivity(
+                    stages[-1].result.model.path, golden.feeds, stages[-1].answers
+                ),
                 golden=golden,
                 stages=[s.record for s in stages],
                 precision=chosen,

@@ -66,6 +66,7 @@ def write_bundle(
     source: SourceModel,
     model: ModelFile,
     shipped: Sequence[Tensors],
+    sensitivity: Mapping[str, float],
     golden: Golden,
     stages: Sequence[StageRecord],
     precision: ChosenPrecision,
@@ -76,6 +77,7 @@ def write_bundle(
 
     Args:
         shipped: what `model` answers to the golden feeds on this machine.
+        sensitivity: by output, how far those answers are off by rounding alone, see `prove.sensitivity`.
         frame: how an image becomes the first input.
 
     Raises:
@@ -97,7 +99,9 @@ def write_bundle(
     for file in model.beside:
         writer.copy(file, f"model/{file.name}", "model")
     cases = tuple(
-        _case(writer, str(i), plan, feed, source_answer, shipped_answer, golden.rounding)
+        _case(
+            writer, str(i), plan, feed, source_answer, shipped_answer, golden.rounding, sensitivity
+        )
         for i, (feed, source_answer, shipped_answer) in enumerate(
             zip(golden.feeds, golden.source, shipped, strict=True)
         )
@@ -183,6 +187,7 @@ def _case(
     source: Tensors,
     shipped: Tensors,
     rounding: Mapping[str, float],
+    sensitivity: Mapping[str, float],
 ) -> GoldenCase:
     inputs = []
     for i, (key, x) in enumerate(feed.items()):
@@ -192,7 +197,7 @@ def _case(
     expect = []
     device, parity = plan.spec.device, plan.spec.parity
     for i, (key, answer) in enumerate(shipped.items()):
-        near = absolute_bound(answer, device)
+        near = absolute_bound(answer, device) + sensitivity.get(key, 0.0)
         # The device may be as far from the shipped answer as `device` says, and that as far from the source's as `parity`.
         far = near + absolute_bound(source[key], parity) + rounding.get(key, 0.0)
         for origin, values, atol, rtol in (
