@@ -1,7 +1,7 @@
 """FER's emotion model in INT8, as edgepack builds it and as its makers did: which says what the float model says?
 
-The makers' file is TFLite's dynamic range quantization, which leaves weights of less than 1,024 numbers in float32: 10 of its 23 convolutions have
-weights in int8. Held against it are INT8 weights, which is the same kind, on the targets that have them, and static INT8 (activations,
+The makers' file is TFLite's dynamic range quantization, which leaves weights of less than 1,024 numbers in float32: 9 of its 23 convolutions
+have weights in int8. Held against it are INT8 weights, which is the same kind, on the targets that have them, and static INT8 (activations,
 too) on all that take it. Of 100 real faces one half calibrates, the other is measured on; each in four framings (mirrored, moved by some
 pixels), in 8 bits a pixel as a camera gives them. edgepack is asked to lose no more than the makers lose on the half that calibrates.
 """
