@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from edgepack.artifact import Format, ModelFile
 from edgepack.errors import EnvironmentMissing, UsageError
 from edgepack.legality.opinion import Verdict, ask
 from edgepack.legality.tables import Opinion, load_table
+from tests.conftest import CACHE, need
 from tests.legality.graphs import UINT8, one_operator, quantized_conv, residual_model
 from tests.models import wrap
 
@@ -19,19 +19,24 @@ TABLE = load_table("TensorrtExecutionProvider")
 assert TABLE.second_opinion is not None
 OPINION: Opinion = TABLE.second_opinion
 
-needs_parser = pytest.mark.skipif(
-    importlib.util.find_spec(OPINION.module) is None,
-    reason="the extra tensorrt-rtx (proprietary, opt-in) is not installed",
-)
+
+def found_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Child processes find modules in `folder`."""
+    paths = [str(folder), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(p for p in paths if p))
+
+
+@pytest.fixture
+def parser(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real one."""
+    found_in(need(CACHE / "tensorrt" / "packages", "tensorrt.sh"), monkeypatch)
 
 
 @pytest.fixture
 def vendor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A module of the test's own that stands for a vendor's; the child process finds it."""
-    path = tmp_path / "fake_parser.py"
-    paths = [str(tmp_path), os.environ.get("PYTHONPATH", "")]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(p for p in paths if p))
-    return path
+    found_in(tmp_path, monkeypatch)
+    return tmp_path / "fake_parser.py"
 
 
 def fake() -> Opinion:
@@ -84,7 +89,7 @@ def test_a_verdict_is_named_for_what_it_is(parsed: bool, compiled: str, said: st
     assert verdict.said == verdict.as_json()["said"] == said
 
 
-@needs_parser
+@pytest.mark.usefixtures("parser")
 @pytest.mark.parametrize("proto", [quantized_conv(), residual_model()], ids=["int8", "fp32"])
 def test_the_real_parser_takes_what_the_rules_take(proto: object, tmp_path: Path) -> None:
     verdict = ask(OPINION, wrap(proto, tmp_path))  # type: ignore[arg-type]
@@ -92,7 +97,7 @@ def test_the_real_parser_takes_what_the_rules_take(proto: object, tmp_path: Path
     assert verdict.said.startswith("parsed, and compiled for SM86, by TensorRT-RTX 1.")
 
 
-@needs_parser
+@pytest.mark.usefixtures("parser")
 @pytest.mark.parametrize(
     ("change", "node"),
     [
@@ -116,14 +121,14 @@ def test_the_real_parser_rejects_what_the_rules_reject(
     assert verdict.rejections[0].why
 
 
-@needs_parser
+@pytest.mark.usefixtures("parser")
 def test_the_real_parser_names_the_operator_it_does_not_have(tmp_path: Path) -> None:
     proto = one_operator("Det", {"x": [2, 3, 3]}, [2])
     (rejection, *_) = ask(OPINION, wrap(proto, tmp_path)).rejections
     assert (rejection.node, rejection.operator) == ("det", "Det")
 
 
-@needs_parser
+@pytest.mark.usefixtures("parser")
 def test_a_free_dimension_is_parsed_and_not_compiled(tmp_path: Path) -> None:
     proto = one_operator("Relu", {"x": ["batch", 4]}, ["batch", 4])
     verdict = ask(OPINION, wrap(proto, tmp_path))
