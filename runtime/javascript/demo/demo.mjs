@@ -2,14 +2,14 @@
 
 import { ARRAYS, EdgepackBundle } from '../loader/edgepack.mjs';
 import { decode, preprocess } from './image.mjs';
-import { $, answerView, caseView, megabytes, milliseconds, reportView, tensorView } from './view.mjs';
+import { $, answerView, caseView, fileSize, milliseconds, reportView, tensorView } from './view.mjs';
 
 const ROOT = new URL('../', import.meta.url);
 const wanted = new URLSearchParams(location.search);
 
 function onProgress({ path, loaded, total }) {
   $('progress').value = loaded / total;
-  $('loaded').textContent = loaded < total ? `${path}: ${megabytes(loaded)} of ${megabytes(total)}` : `${path}: starting`;
+  $('loaded').textContent = loaded < total ? `${path}: ${fileSize(loaded)} of ${fileSize(total)}` : `${path}: starting`;
 }
 
 async function load() {

@@ -10,9 +10,10 @@ export function element(tag, properties = {}, ...children) {
 
 const SHOWN = 8; // values of an answer
 const PLAIN = new Intl.NumberFormat('en', { maximumSignificantDigits: 4 });
-const bytes = new Intl.NumberFormat('en', { style: 'unit', unit: 'megabyte', maximumFractionDigits: 1 });
+const unit = (name) => new Intl.NumberFormat('en', { style: 'unit', unit: name, maximumFractionDigits: 1 });
+const [kilo, mega] = [unit('kilobyte'), unit('megabyte')];
 
-export const megabytes = (count) => bytes.format(count / 1e6);
+export const fileSize = (count) => (count < 1e6 ? kilo.format(count / 1e3) : mega.format(count / 1e6));
 export const milliseconds = (ms) => `${ms.toFixed(ms < 10 ? 2 : ms < 100 ? 1 : 0)} ms`;
 
 function number(value) {
@@ -91,7 +92,7 @@ export function reportView(report, model, adapter) {
     Threads: report.isolated ? report.threads : `${report.threads}: the page is not cross-origin isolated`,
     'onnxruntime-web': report.runtime_version,
     Precision: report.precision,
-    Model: `${model.path}, ${megabytes(model.size)}`,
+    Model: `${model.path}, ${fileSize(model.size)}`,
     'SHA-256': `${report.model_sha256.slice(0, 16)}…`,
   };
   return Object.entries(facts).flatMap(([name, what]) => [element('dt', { textContent: name }), element('dd', { textContent: what })]);
