@@ -39,6 +39,8 @@ def sensitivity(path: Path, feeds: Sequence[Tensors], given: Sequence[Tensors]) 
 
 def _nudged(feed: Tensors) -> Tensors:
     exact = (np.float32, np.float64)
+    # Of a scalar, numpy's functions give a number that is no array.
     return {
-        k: np.nextafter(x, x.dtype.type(np.inf)) if x.dtype in exact else x for k, x in feed.items()
+        k: np.asarray(np.nextafter(x, x.dtype.type(np.inf))) if x.dtype in exact else x
+        for k, x in feed.items()
     }

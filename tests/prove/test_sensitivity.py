@@ -11,7 +11,9 @@ from edgepack.prove.engine import answers
 from edgepack.prove.sensitivity import sensitivity
 
 
-def model(path: Path, factor: float, dtype: int = TensorProto.FLOAT) -> Path:
+def model(
+    path: Path, factor: float, dtype: int = TensorProto.FLOAT, shape: tuple[int, ...] = (2,)
+) -> Path:
     """y = factor · (x − 1): what x loses by rounding near 1, times the factor."""
     kind = helper.tensor_dtype_to_np_dtype(dtype)
     nodes = [
@@ -19,7 +21,7 @@ def model(path: Path, factor: float, dtype: int = TensorProto.FLOAT) -> Path:
         helper.make_node("Mul", ["d", "f"], ["y"]),
     ]
     constants = {"one": np.array(1, kind), "f": np.array(factor, kind)}
-    edges = [[helper.make_tensor_value_info(n, dtype, [2])] for n in ("x", "y")]
+    edges = [[helper.make_tensor_value_info(n, dtype, shape)] for n in ("x", "y")]
     tensors = [numpy_helper.from_array(v, n) for n, v in constants.items()]
     graph = helper.make_graph(nodes, "near-one", *edges, tensors)
     onnx.save(
@@ -45,4 +47,10 @@ def test_integers_do_not_move(tmp_path):
 def test_infinite_answers_do_not_spoil_it(tmp_path):
     path = model(tmp_path / "m.onnx", 1.0)
     feeds = [{"x": np.array([np.inf, 1], np.float32)}]
+    assert sensitivity(path, feeds, answers(path, feeds)) == {"y": pytest.approx(2 * 2.0**-23)}
+
+
+def test_a_scalar_moves_too(tmp_path):
+    path = model(tmp_path / "m.onnx", 1.0, shape=())
+    feeds = [{"x": np.array(1, np.float32)}]
     assert sensitivity(path, feeds, answers(path, feeds)) == {"y": pytest.approx(2 * 2.0**-23)}
