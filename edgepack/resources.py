@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from pathlib import Path
+from types import ModuleType
 
 _PACKAGE = Path(__file__).resolve().parent
 _DATA = _PACKAGE / "_data"
@@ -11,3 +14,14 @@ _ROOT = _DATA if _DATA.is_dir() else _PACKAGE.parent
 TARGETS = _ROOT / "targets"
 RUNTIME = _ROOT / "runtime"
 QUICKSTART = _PACKAGE / "quickstart"
+
+
+def load_shipped(path: Path) -> ModuleType:
+    """A Python file that is shipped as it is and stands alone, as a module under its own name; run anew at each call."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -22,7 +21,7 @@ from edgepack.bundle.loaders import SelfTest, is_ours, load_spec
 from edgepack.bundle.manifest import Manifest
 from edgepack.bundle.open import check_files, load_manifest
 from edgepack.errors import BundleError, DataError, EnvironmentMissing, UsageError
-from edgepack.resources import RUNTIME
+from edgepack.resources import RUNTIME, load_shipped
 from edgepack.trust.signature import Signature, read, require_trusted
 from edgepack.trust.trustfile import load_trust, trust_in
 
@@ -159,14 +158,7 @@ def run(bundle: str | Path, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDA
 def python_loader() -> ModuleType:
     """The loader that Python bundles ship, as a module."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    path = RUNTIME / "python" / "edgepack_loader.py"
-    spec = importlib.util.spec_from_file_location("edgepack_loader", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["edgepack_loader"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_shipped(RUNTIME / "python" / "edgepack_loader.py")
 
 
 def _cannot_run(root: Path, manifest: Manifest, own: SelfTest | None) -> str:

@@ -57,6 +57,7 @@ class Search:
         return min((c for c in self.trail if c.holds), key=self.work)
 
     def work(self, candidate: Candidate) -> tuple[int, int]:
+        """What a candidate's nodes in float cost, in the unit of `cost`, and how many they are."""
         kept = candidate.kept_float
         return sum(self.cost.get(n, 0) for n in kept), len(kept)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -12,20 +10,13 @@ from types import ModuleType
 from typing import Any
 
 from edgepack.errors import TrustError
-from edgepack.resources import RUNTIME
+from edgepack.resources import RUNTIME, load_shipped
 
 
 @lru_cache(maxsize=1)
 def rules() -> ModuleType:
     """`edgepack_trust.py`, the file that goes to boards, as a module."""
-    path = RUNTIME / "agent" / "edgepack_trust.py"
-    spec = importlib.util.spec_from_file_location("edgepack_trust", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["edgepack_trust"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_shipped(RUNTIME / "agent" / "edgepack_trust.py")
 
 
 @contextmanager
