@@ -1,1 +1,1 @@
-"""The board's side of flashing: the states, the journal, recovery; what the board is; engines, probes, latency."""
+"""The board's side of `edgepack flash`; see runtime/agent/README.md."""

@@ -100,7 +100,7 @@ def _read(
 ) -> bool:
     """Read until the process has ended, not until its pipes close: what it left behind may hold them. Gives whether time was up."""
     begin = time.monotonic()
-    told = begin
+    told = last_seen = begin
     with selectors.DefaultSelector() as selector:
         for pipe in outputs:
             os.set_blocking(pipe.fileno(), False)
@@ -114,9 +114,10 @@ def _read(
                     outputs[key.fileobj].add(data)  # type: ignore[index]
                 else:
                     selector.unregister(key.fileobj)
-            if ended and not ready:
-                return False
             now = time.monotonic()
+            if ended and (not ready or now - last_seen > 0.5):
+                return False  # what it left behind may go on printing
+            last_seen = last_seen if ended else now
             if now - begin > seconds:
                 return not ended
             if not ready and not selector.get_map():
