@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import base64
 import contextlib
 import json
@@ -10,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -17,10 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgepack.bundle.application import application
 from edgepack.resources import RUNTIME
 from tests.agent.faults import Fault, install
 
-AGENT = RUNTIME / "agent"
+#: Loaded from there, as on a board; all of it at once, as children come by fork.
+AGENT = Path(tempfile.mkdtemp(prefix="edgepack-agent-")) / "edgepack-agent.pyz"
+AGENT.write_bytes(application([RUNTIME / "agent", RUNTIME / "python/edgepack_loader.py"]))
+atexit.register(shutil.rmtree, AGENT.parent, ignore_errors=True)
 sys.path.insert(0, str(AGENT))
 
 from edgepack_agent import orders, places, releases, timer  # noqa: E402

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from typing import Any, Callable
 
@@ -124,9 +125,13 @@ class Flash:
         paper = papers.examine(self._places, self._begin, known)
         planned = incoming.plan(self._places, paper)
         self._board = facts.read()
-        needs = planned.bytes_to_write(paper, self._places)
-        folder = self._places.folder
-        self._report["preflight"] = preflight.check(paper.manifest, self._board, folder, needs)
+        self._report["preflight"] = preflight.check(
+            paper.manifest,
+            self._board,
+            self._places.folder,
+            planned.bytes_to_write(paper, self._places),
+            python=self._begin.options.python or sys.executable,
+        )
         return paper, planned
 
     def _first_write(self, paper: papers.Papers) -> None:
@@ -158,7 +163,6 @@ class Flash:
         )
 
     def _build(self, paper: papers.Papers) -> None:
-        durable.make_folder(self._places.engines)
         self._report["engine"] = engine.build(
             self._places.release(paper.name),
             self._places.engines,
