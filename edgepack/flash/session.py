@@ -132,23 +132,20 @@ class Session:
             yield agent
 
     async def _converse(self, link: Link) -> Message:
-        async with self._agent(link) as agent:
-            async with _heartbeat(agent):
-                await agent.send(self._begin())
-                while (message := await agent.receive())["type"] != "need":
-                    self._hear(message)
-                    if message["type"] == "done":
-                        return message
-                if self._options.dry_run:
-                    await agent.end()
-                    return {"outcome": "ready", "release": self._payload.release}
-                await self._upload(link, message)
-            self._handed_over = self._ever_handed_over = True
-            await agent.send({"type": "uploaded"})
+        async with self._agent(link) as agent, _heartbeat(agent):
+            await agent.send(self._begin())
             while (message := await agent.receive())["type"] != "done":
                 self._hear(message)
-                if message["type"] == "confirm?" and await self._answers_in(message):
-                    await agent.send({"type": "confirm"})
+                if message["type"] == "need":
+                    if self._options.dry_run:
+                        await agent.end()
+                        return {"outcome": "ready", "release": self._payload.release}
+                    await self._upload(link, message)
+                    self._handed_over = self._ever_handed_over = True
+                    await agent.send({"type": "uploaded"})
+                elif message["type"] == "confirm?":
+                    if await self._answers_in(message):
+                        await agent.send({"type": "confirm"})
             return message
 
     def _begin(self) -> Message:
@@ -278,7 +275,7 @@ class Session:
 
 @asynccontextmanager
 async def _heartbeat(agent: Agent) -> AsyncIterator[None]:
-    """Until the board goes on alone it hears that somebody is here: a cable that was pulled would hold its lock for hours."""
+    """The board hears that somebody is here: a cable that was pulled would hold its lock for hours."""
 
     async def beat() -> None:
         while True:

@@ -28,7 +28,6 @@ class LocalBoard:
     loop: asyncio.AbstractEventLoop
     connections: list[asyncssh.SSHServerConnection] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
-    #: Runs before a command, with its number; may raise.
     path: str = os.environ.get("PATH", "")
     lets_in: bool = True
 
@@ -70,7 +69,7 @@ class _Server(asyncssh.SSHServer):
         return True
 
     def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
-        return self._board.lets_in and key == self._user_key
+        return self._board.lets_in and key.public_data == self._user_key.public_data
 
 
 async def _run(board: LocalBoard, process: asyncssh.SSHServerProcess[bytes]) -> None:
@@ -98,9 +97,15 @@ async def _run(board: LocalBoard, process: asyncssh.SSHServerProcess[bytes]) -> 
                 sink.write(data)
 
     giving = asyncio.ensure_future(give())
-    await asyncio.gather(take(child.stdout, process.stdout), take(child.stderr, process.stderr))
-    code = await child.wait()
-    giving.cancel()
+    try:
+        await asyncio.gather(take(child.stdout, process.stdout), take(child.stderr, process.stderr))
+        code = await child.wait()
+    finally:
+        giving.cancel()
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+        child._transport.close()  # type: ignore[attr-defined]
     if code < 0:
         process.exit_with_signal(signal.Signals(-code).name.removeprefix("SIG"))
     else:
