@@ -67,8 +67,8 @@ def line(board: LocalBoard, home: Path) -> Iterator[Cable]:
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    """A signed bundle with 3 MB of model, a small file, and the fake agent."""
-    files = {"model/m.onnx": some_bytes(3_000_000), "golden/0/x.bin": b"x" * 64}
+    """A signed bundle with 6 MB of model, a small file, and the fake agent."""
+    files = {"model/m.onnx": some_bytes(6_000_000), "golden/0/x.bin": b"x" * 64}
     return make(tmp_path / "bundle", files)
 
 
