@@ -22,7 +22,7 @@ from edgepack_agent.probe import loader
 PLAN = "engine.plan"
 _SECONDS = 1800
 #: JetPack's packages put it there, which is on nobody's PATH.
-_TRTEXEC = "/usr/src/tensorrt/bin"
+TRTEXEC = "/usr/src/tensorrt/bin"
 
 Progress = Callable[[str], None]
 
@@ -62,7 +62,7 @@ def build(
             fix = "install NVIDIA's onnxruntime-gpu for this JetPack, or give --engine auto"
             raise Refusal("engine", "onnxruntime built no engine: " + done["because"], fix)
         why = "onnxruntime has no TensorRT here: " + done["because"]
-    place = program("trtexec", _TRTEXEC)
+    place = program("trtexec", TRTEXEC)
     if place is None or facts.tensorrt is None or facts.sm is None:
         missing = "there is no trtexec (/usr/src/tensorrt/bin)"
         if place is not None:
