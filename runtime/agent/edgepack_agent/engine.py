@@ -12,12 +12,11 @@ import os
 import time
 from typing import Any, Callable
 
-from edgepack_trust import Refusal, file_sha256
-
 from edgepack_agent import trtexec
 from edgepack_agent.facts import Facts, program
 from edgepack_agent.preflight import TENSORRT, tensorrt_versions, uses_tensorrt
 from edgepack_agent.probe import loader
+from edgepack_trust import Refusal, file_sha256
 
 PLAN = "engine.plan"
 _SECONDS = 1800

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from edgepack_trust import Refusal
-
 from edgepack_agent import ranges
 from edgepack_agent.facts import Facts, python_facts
+from edgepack_trust import Refusal
 
 #: A Python bundle's way in; a bundle without it is for a device of another kind.
 LOADER = "loader/edgepack_loader.py"

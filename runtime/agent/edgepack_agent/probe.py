@@ -8,10 +8,9 @@ import sys
 import time
 from typing import Any, Callable
 
-from edgepack_trust import Refusal
-
 from edgepack_agent.preflight import LOADER
 from edgepack_agent.run import Ran, run
+from edgepack_trust import Refusal
 
 #: A loader's answer is JSON with a line for every output of every golden case.
 _ANSWER_BYTES = 16 << 20

@@ -14,11 +14,10 @@ import struct
 import tempfile
 from typing import Any, Callable, NamedTuple
 
-from edgepack_trust import Refusal
-
 from edgepack_agent import ranges
 from edgepack_agent.probe import ended
 from edgepack_agent.run import Ran, run
+from edgepack_trust import Refusal
 
 _WORKSPACE = "trt_max_workspace_size"
 _PROVE_SECONDS = 300.0
