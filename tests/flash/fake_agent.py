@@ -70,7 +70,14 @@ class Fake:
             if not (kept / file["sha256"]).exists():
                 part = kept / f"{file['sha256']}.part"
                 offset = part.stat().st_size if part.exists() else 0
-                need.append({"sha256": file["sha256"], "size": file["size"], "offset": offset, "path": str(part)})
+                need.append(
+                    {
+                        "sha256": file["sha256"],
+                        "size": file["size"],
+                        "offset": offset,
+                        "path": str(part),
+                    }
+                )
         need = list({n["sha256"]: n for n in need}.values())
         self.at("UPLOAD")
         say("need", files=need, bytes=sum(n["size"] - n["offset"] for n in need), have=0)
@@ -91,11 +98,19 @@ class Fake:
             say("confirm?", release=release, seconds=self.orders.get("seconds", 60))
             end = time.monotonic() + self.orders.get("seconds", 60)
             message = hear() if self.orders.get("confirm", True) else None
-            while message is None and time.monotonic() < end and not (self.folder / "confirmed").exists():
+            while (
+                message is None
+                and time.monotonic() < end
+                and not (self.folder / "confirmed").exists()
+            ):
                 time.sleep(0.05)
             if message is None and not (self.folder / "confirmed").exists():
                 (self.folder / "trial.json").unlink()
-                error = {"kind": "unconfirmed", "cause": "nobody confirmed it", "fix": "flash again"}
+                error = {
+                    "kind": "unconfirmed",
+                    "cause": "nobody confirmed it",
+                    "fix": "flash again",
+                }
                 return self.done("rolled-back", release, error=error, state="TRIAL")
         self.at("COMMIT")
         (self.folder / "trial.json").unlink()

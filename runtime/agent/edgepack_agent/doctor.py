@@ -9,11 +9,10 @@ import re
 import sys
 from typing import Any, Iterator
 
-from edgepack_trust import Refusal, as_text, read_file, read_trust
-
 from edgepack_agent import engine, facts, preflight
 from edgepack_agent.facts import Facts, program
 from edgepack_agent.run import run
+from edgepack_trust import Refusal, as_text, read_file, read_trust
 
 _PYTHON = (3, 8)
 #: Less free than this is trouble soon: a release and an engine are some hundred megabytes.
