@@ -23,7 +23,7 @@ _WORKSPACE = "trt_max_workspace_size"
 _PROVE_SECONDS = 300.0
 #: struct's letters for what --loadInputs takes byte by byte in every version; 64-bit integers become 32-bit ones before TensorRT 10.
 _FORMATS = {
-    **{"float32": "f", "float16": "e", "int32": "i", "int8": "b", "uint8": "B", "bool": "?"},
+    **{"float32": "f", "float16": "e", "int32": "i", "uint8": "B", "bool": "?"},
     **{"int64": "q"},
 }
 
