@@ -37,6 +37,8 @@ _UPLOADS = 5
 #: How long to wait for whoever settles the trial in this process's place.
 _SETTLE_SECONDS = 120
 _LOOK_SECONDS = 0.2
+#: A host that is there says so more often.
+_SILENCE_SECONDS = 30.0
 
 
 class Flash:
@@ -92,7 +94,7 @@ class Flash:
         self._enter("PROBE", paper.name)
         self._probe(paper)
         if unchanged:
-            self._journal.add("unchanged", release=paper.name)
+            self._journal.ended("unchanged", paper.name)
             return Result("unchanged", paper.name)
         try:
             return self._switched(before, paper)
@@ -148,11 +150,7 @@ class Flash:
         for _ in range(_UPLOADS):
             left = sum(file["size"] - file["offset"] for file in files)
             self._channel.say("need", files=files, bytes=left, have=have)
-            message = self._channel.hear()
-            if message is None:
-                raise Refusal("connection", "the host went away before all was sent", "flash again")
-            if message["type"] != "uploaded":
-                raise Refusal("protocol", f"the host said {message['type']!r}", "flash again")
+            self._wait_for_upload()
             files = incoming.take(self._places, planned)
             if not planned.missing:
                 return
@@ -161,6 +159,16 @@ class Flash:
             f"{len(files)} files did not arrive as they should, first {files[0]['sha256']}",
             "look at the connection and at what lies between, then flash again",
         )
+
+    def _wait_for_upload(self) -> None:
+        while True:
+            message = self._channel.hear(_SILENCE_SECONDS)
+            if message is None:
+                raise Refusal("connection", "the host went away before all was sent", "flash again")
+            if message["type"] == "uploaded":
+                return
+            if message["type"] != "alive":
+                raise Refusal("protocol", f"the host said {message['type']!r}", "flash again")
 
     def _build(self, paper: papers.Papers) -> None:
         self._report["engine"] = engine.build(
@@ -222,15 +230,21 @@ class Flash:
     def _not_switched(self, refusal: Refusal) -> Result:
         """Nothing was switched, or what was is settled: what runs is what ran."""
         early = self._state in ("", "LOCK", "PREFLIGHT")
-        if not early:
-            self._journal.note("failed", state=self._state, kind=refusal.kind, cause=refusal.cause)
         current = releases.linked(self._places.current)
+        if not early:
+            self._journal.ended("failed", current, state=self._state, error=as_fields(refusal))
         return Result("refused" if early else "failed", current, refusal)
 
     def _gone_back(self, error: Exception) -> Result:
         why = as_refusal(error)
-        self._journal.note("failed", state=self._state, kind=why.kind, cause=why.cause)
-        result = recovery.recover(self._places, self._journal, end_trial=True)
+        self._journal.note("failed", state=self._state, error=as_fields(why))
+        try:
+            result = recovery.recover(self._places, self._journal, end_trial=True)
+        except (OSError, Refusal) as another:
+            cause = f"{why.cause}; going back failed too: {as_refusal(another).cause}"
+            fix = "the timer, the next boot and the next flash try again; look at the board's disk"
+            current = releases.linked(self._places.current)
+            return Result("stuck", current, Refusal("stuck", cause, fix))
         if result.outcome == "stuck":
             return result
         known = state.read(self._places) or state.State()
@@ -238,6 +252,7 @@ class Flash:
         if self._state == "COMMIT" and result.outcome == "unchanged" and known.trial is None:
             return Result("committed", result.release)
         outcome = "failed" if result.outcome == "unchanged" else "rolled-back"
+        self._journal.ended(outcome, result.release, state=self._state, error=as_fields(why))
         return Result(outcome, result.release, why)
 
     def _enter(self, name: str, release: str | None = None) -> None:

@@ -28,6 +28,8 @@ from edgepack_trust import Refusal
 
 #: How long an order waits for another that is about to end.
 _WAIT_SECONDS = 30
+#: What `history` tells at most, newest last.
+_EVENTS = 1000
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -98,30 +100,30 @@ def _status(where: Places, channel: Channel, given: argparse.Namespace) -> dict[
             "seconds": 0 if rebooted else max(0, int(left)),
         }
     return {
-        "outcome": "status",
-        "release": releases.linked(where.current),
-        "app": where.app,
-        "previous": releases.linked(where.previous),
-        "committed": known.committed,
-        "min_seq": known.min_seq,
-        "trial": under_way,
-        "stuck": known.stuck,
-        "releases": releases.names(where),
-        "engines": [name for name in durable.names(where.engines) if not name.startswith(".")],
-        "incoming": list(durable.names(where.incoming)),
+        "outcome": "ok",
+        "status": {
+            "app": where.app,
+            "current": releases.linked(where.current),
+            "previous": releases.linked(where.previous),
+            "releases": releases.names(where),
+            "committed": known.committed,
+            "min_seq": known.min_seq,
+            "trial": under_way,
+            "stuck": known.stuck,
+            "lock": lock.owner(where),
+            "last": journal.last(where),
+            "engines": [name for name in durable.names(where.engines) if name[0] != "."],
+            "incoming": list(durable.names(where.incoming)),
+        },
     }
 
 
 def _history(where: Places, channel: Channel, given: argparse.Namespace) -> dict[str, Any]:
-    events = journal.read(where)
-    for event in events:
-        channel.say("event", **{("what" if k == "event" else k): v for k, v in event.items()})
-    return {"outcome": "history", "events": len(events)}
+    return {"outcome": "ok", "events": journal.read(where)[-_EVENTS:]}
 
 
 def _doctor(where: Places, channel: Channel, given: argparse.Namespace) -> dict[str, Any]:
-    findings = doctor.examine(where.root, where.app)
-    return {"outcome": "examined", "findings": findings}
+    return {"outcome": "ok", "checks": doctor.examine(where.root, where.app)}
 
 
 def _admit(where: Places, channel: Channel, given: argparse.Namespace) -> dict[str, Any]:
@@ -133,7 +135,7 @@ def _admit(where: Places, channel: Channel, given: argparse.Namespace) -> dict[s
     known = state.read(where) or state.State()
     return {
         "outcome": "admitted",
-        "sha256": papers.admit(where, begin, file, known),
+        "sha256": papers.admit(where, begin, known, file),
         "path": file,
     }
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from edgepack_agent import clock, conversation, probe, releases, state, trial
 from edgepack_agent.journal import Journal
 from edgepack_agent.places import Places
-from edgepack_agent.state import State
+from edgepack_agent.state import State, Trial
 from edgepack_trust import Refusal
 
 _NEEDED = "a person is needed: look at `edgepack board history`, then flash a release"
@@ -165,9 +165,10 @@ def _roll_back(places: Places, known: State, journal: Journal) -> Result:
         _answer(places, back, ended.options, app_runs=ended.boot_id == clock.boot_id())
     except Exception as error:
         cause = f"{ended.release} failed, and {back} does not answer either: {_cause(error)}"
-        return _stuck(places, after, cause, journal)
+        return _stuck(places, known, cause, journal)
     trial.close(places, after)
-    journal.note("rolled-back", release=back, instead_of=ended.release)
+    why = Refusal("unproven", f"{ended.release} was not confirmed", "look at it, flash again")
+    _ended(journal, ended, "rolled-back", back, why)
     return Result("rolled-back", back)
 
 
@@ -201,10 +202,19 @@ def _answer(
 
 def _stuck(places: Places, known: State, cause: str, journal: Journal) -> Result:
     """Stop, and say so: in the state, so that nothing tries again by itself, and once in the journal."""
+    current, why = releases.linked(places.current), Refusal("stuck", cause, _NEEDED)
     if known.stuck != cause or known.trial is not None:
         state.write(places, known._replace(stuck=cause, trial=None))
-        journal.note("stuck", cause=cause)
-    return Result("stuck", releases.linked(places.current), Refusal("stuck", cause, _NEEDED))
+        if known.trial is not None:
+            _ended(journal, known.trial, "stuck", current, why)
+        else:
+            journal.note("stuck", cause=cause)
+    return Result("stuck", current, why)
+
+
+def _ended(journal: Journal, ended: Trial, outcome: str, release: str | None, why: Refusal) -> None:
+    error = {"kind": why.kind, "cause": why.cause, "fix": why.fix}
+    journal.of(ended.flash_id).ended(outcome, release, state="TRIAL", error=error)
 
 
 def _options(known: State) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def commit(places: Places, proven: State, journal: Journal) -> State:
         previous = proven.committed if proven.stuck is None else None
     committed = State(trial.release, previous, max(proven.min_seq, seq), trial.options)
     state.write(places, committed)
-    journal.note("committed", release=trial.release)
+    journal.of(trial.flash_id).ended("committed", trial.release)
     return committed
 
 
