@@ -10,6 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from edgepack.bundle.application import application
+from edgepack.resources import RUNTIME
 from edgepack.trust.rules import rules
 from edgepack.trust.signature import sign
 from tests.trust.bundles import DAY, entry, key, trust_data
@@ -21,6 +22,11 @@ AGENT = "edgepack-agent.pyz"
 def fake_agent() -> bytes:
     """The fake agent as an application."""
     return application([Path(__file__).parent / "fake_agent"])
+
+
+def real_agent() -> bytes:
+    """The agent as bundles bring it."""
+    return application([RUNTIME / "agent", RUNTIME / "python/edgepack_loader.py"])
 
 
 def some_bytes(size: int, seed: int = 0) -> bytes:
