@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import time
-from typing import Any, Callable
+from typing import Any, Callable, Iterable
 
-from edgepack_agent import trtexec
+from edgepack_agent import durable, trtexec
 from edgepack_agent.facts import Facts, program
 from edgepack_agent.preflight import TENSORRT, tensorrt_versions, uses_tensorrt
 from edgepack_agent.probe import loader
@@ -20,8 +21,10 @@ from edgepack_trust import Refusal, file_sha256
 
 PLAN = "engine.plan"
 _SECONDS = 1800
+#: The loader's folders have such names, too.
+_KEY = re.compile(r"[0-9a-f]{32}")
 #: JetPack's packages put it there, which is on nobody's PATH.
-_TRTEXEC = "/usr/src/tensorrt/bin"
+TRTEXEC = "/usr/src/tensorrt/bin"
 
 Progress = Callable[[str], None]
 
@@ -51,7 +54,7 @@ def build(
         return _nothing("none was asked for")
     if not uses_tensorrt(manifest):
         return _nothing("the release does not use TensorRT")
-    os.makedirs(engines, mode=0o700, exist_ok=True)
+    durable.make_folder(engines)
     why = "trtexec was asked for"
     if asked in ("auto", "onnxruntime"):
         done = _by_onnxruntime(release, engines, options, progress)
@@ -61,7 +64,7 @@ def build(
             fix = "install NVIDIA's onnxruntime-gpu for this JetPack, or give --engine auto"
             raise Refusal("engine", "onnxruntime built no engine: " + done["because"], fix)
         why = "onnxruntime has no TensorRT here: " + done["because"]
-    place = program("trtexec", _TRTEXEC)
+    place = program("trtexec", TRTEXEC)
     if place is None or facts.tensorrt is None or facts.sm is None:
         missing = "there is no trtexec (/usr/src/tensorrt/bin)"
         if place is not None:
@@ -137,8 +140,9 @@ def _by_trtexec(
     report = {"built": "trtexec", "key": key, "folder": folder, "plan": plan, "program": place}
     if _is_sealed(plan, seal):
         return {**report, "found": True, "seconds": 0.0}
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    _remove(plan, seal, plan + ".part")
+    durable.make_folder(folder)
+    for left in (plan, seal, plan + ".part"):
+        durable.remove(left)
     timing = os.path.join(
         engines, "timing-{}.cache".format(folder_of({**key, "model_sha256": "", "flags": []}))
     )
@@ -152,12 +156,12 @@ def _by_trtexec(
         proof = trtexec.prove(build, progress)
     except BaseException:
         # A timing cache may be what was wrong; without it TensorRT only takes longer.
-        _remove(plan + ".part", timing)
+        durable.remove(timing)
+        durable.remove(folder)
         raise
-    _write_synced(seal, file_sha256(plan + ".part"))
-    _sync(plan + ".part")
-    os.rename(plan + ".part", plan)
-    _sync(folder)
+    durable.sync_file(plan + ".part")
+    durable.fill(seal, file_sha256(plan + ".part").encode())
+    durable.rename(plan + ".part", plan)
     return {**report, "found": False, "seconds": round(time.monotonic() - begin, 3), **proof}
 
 
@@ -169,22 +173,35 @@ def _is_sealed(plan: str, seal: str) -> bool:
         return False
 
 
-def _remove(*places: str) -> None:
-    for place in places:
-        if os.path.lexists(place):
-            os.remove(place)
+def clear(engines: str, reports: Iterable[str]) -> None:
+    """Remove every engine that none of these reports names; none, if one of them cannot be read.
+
+    Args:
+        engines: the app's engines, `reports`: of the releases that stay.
+    """
+    named: set[str] | None = set()
+    for place in reports:
+        named = _named_in(place, named)
+    for name in durable.names(engines):
+        if named is not None and _KEY.fullmatch(name) and name not in named:
+            durable.remove(os.path.join(engines, name))
 
 
-def _write_synced(place: str, text: str) -> None:
-    with open(place, "w", encoding="ascii") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+def drop_halves(engines: str) -> None:
+    """Remove what a build that was cut off left."""
+    for name in durable.names(engines):
+        folder = os.path.join(engines, name)
+        if _KEY.fullmatch(name) and os.path.lexists(os.path.join(folder, PLAN + ".part")):
+            durable.remove(folder)
 
 
-def _sync(place: str) -> None:
-    descriptor = os.open(place, os.O_RDONLY)
+def _named_in(report: str, named: set[str] | None) -> set[str] | None:
+    """`named`, and the engines of a report; None once one could not be read."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        with open(report, "rb") as file:
+            data = json.load(file)
+        cache = data["golden"]["report"].get("engine_cache") or {}
+        folders = [data["engine"].get("folder"), cache.get("folder")]
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return None
+    return None if named is None else named | {os.path.basename(f) for f in folders if f}

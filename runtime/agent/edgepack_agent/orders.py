@@ -61,9 +61,18 @@ def _confirm(where: Places, channel: Channel, given: argparse.Namespace) -> dict
 
 
 def _recover(where: Places, channel: Channel, given: argparse.Namespace) -> dict[str, Any]:
-    return _under_lock(
-        where, "a recovery", lambda log: recovery.recover(where, log, app_runs=False)
-    )
+    """Whoever holds the lock has recovered already, or is about to. A flash that restarts the app's unit holds it, and would wait for us."""
+    try:
+        return _under_lock(
+            where,
+            "a recovery",
+            lambda log: recovery.recover(where, log, app_runs=False),
+            wait_seconds=1,
+        )
+    except Refusal as refusal:
+        if refusal.kind != "locked":
+            raise
+        return {"outcome": "locked", "release": releases.linked(where.current)}
 
 
 def _rollback(where: Places, channel: Channel, given: argparse.Namespace) -> dict[str, Any]:
@@ -71,10 +80,13 @@ def _rollback(where: Places, channel: Channel, given: argparse.Namespace) -> dic
 
 
 def _under_lock(
-    where: Places, what: str, work: Callable[[Journal], recovery.Result]
+    where: Places,
+    what: str,
+    work: Callable[[Journal], recovery.Result],
+    wait_seconds: float = _WAIT_SECONDS,
 ) -> dict[str, Any]:
     log = Journal(where, None, what)
-    with lock.held(where, what, wait_seconds=_WAIT_SECONDS):
+    with lock.held(where, what, wait_seconds=wait_seconds):
         before = releases.linked(where.current)
         try:
             result = work(log)

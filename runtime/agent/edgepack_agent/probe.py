@@ -59,11 +59,10 @@ def loader(
     if ran.timed_out:
         why = f"the release's loader was still busy with `{command}` after {seconds:.0f} s"
         raise Refusal(kind, why, f"run it by hand: {_by_hand(argv)}; or give it longer")
-    try:
-        outcome: dict[str, Any] = json.loads(ran.stdout)
-    except ValueError:
-        why = f"the release's loader {ended(ran.code)} and no answer: {last_line(ran)}"
-        raise Refusal(kind, why, "run it by hand: " + _by_hand(argv)) from None
+    outcome = _json_object(ran.stdout)
+    if outcome is None:
+        why = f"the release's loader {ended(ran.code)} without an answer: {last_line(ran)}"
+        raise Refusal(kind, why, "run it by hand: " + _by_hand(argv))
     if "error" in outcome:
         error = outcome["error"]
         why = "the release's loader: {}: {}".format(error["kind"], error["message"])
@@ -72,8 +71,16 @@ def loader(
     return outcome
 
 
+def _json_object(text: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
 _MISSED = (
-    "nothing was switched; `report` of the loader says what runs the model: compare with --providers CPUExecutionProvider, "
+    "`report` of the loader says what runs the model: compare with --providers CPUExecutionProvider, "
     'and see "Read a failure" in the bundle\'s README.md'
 )
 _FIX = {

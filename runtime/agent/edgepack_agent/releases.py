@@ -7,7 +7,7 @@ import os
 from typing import Any, Iterable
 
 import edgepack_trust
-from edgepack_agent import durable
+from edgepack_agent import durable, engine
 from edgepack_agent.papers import Papers
 from edgepack_agent.places import Places, is_release, release_name
 from edgepack_trust import MANIFEST, SIGNATURE, Refusal
@@ -167,6 +167,7 @@ def drop_leftovers(places: Places) -> None:
     for name in durable.names(places.folder):
         if name.startswith(".") and name.endswith(".tmp"):
             durable.remove(os.path.join(places.folder, name))
+    engine.drop_halves(places.engines)
 
 
 def clean(places: Places, keep: Iterable[str | None]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from edgepack_agent import clock, durable, incoming, releases, state
+from edgepack_agent import clock, durable, engine, incoming, releases, state
 from edgepack_agent.journal import Journal
 from edgepack_agent.places import Places
 from edgepack_agent.state import ARMED, WAITING, State, Trial
@@ -77,7 +77,9 @@ def finish(places: Places, committed: State) -> None:
     """What follows a commit: `previous`, and the clean-up that keeps two releases."""
     releases.point(places.previous, committed.previous)
     drop_way_back(places)
-    releases.clean(places, [committed.committed, committed.previous])
+    stay = [committed.committed, committed.previous]
+    releases.clean(places, stay)
+    engine.clear(places.engines, [places.report(name) for name in stay if name is not None])
     incoming.clear(places)
 
 

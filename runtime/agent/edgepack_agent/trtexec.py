@@ -23,7 +23,7 @@ _WORKSPACE = "trt_max_workspace_size"
 _PROVE_SECONDS = 300.0
 #: struct's letters for what --loadInputs takes byte by byte in every version; 64-bit integers become 32-bit ones before TensorRT 10.
 _FORMATS = {
-    **{"float32": "f", "float16": "e", "int32": "i", "int8": "b", "uint8": "B", "bool": "?"},
+    **{"float32": "f", "float16": "e", "int32": "i", "uint8": "B", "bool": "?"},
     **{"int64": "q"},
 }
 
@@ -100,9 +100,9 @@ def build(job: Build, progress: Callable[[str], None]) -> None:
         )
 
 
-#: In the order in which they are looked for: the first says more than what follows from it.
+#: The misspelling is TensorRT's.
 _OUT_OF_MEMORY = re.compile(
-    r"out of memory|Requested amount of GPU memory|insufficient memory|insuficient memory|OutOfMemory|std::bad_alloc"
+    r"out of memory|Requested amount of GPU memory|memory is insufficient|insuff?icient memory|OutOfMemory|std::bad_alloc"
     r"|NvMapMemAlloc|Cannot allocate memory|cudaErrorMemoryAllocation",
     re.IGNORECASE,
 )
@@ -114,9 +114,10 @@ def _refusal(ran: Ran, job: Build) -> Refusal:
     """Why trtexec failed, from what it printed. A process that is killed without a word was killed by the kernel, for its memory."""
     text = ran.stdout + "\n" + ran.stderr
     errors = [re.sub(r"^\[TRT\] *", "", line).strip() for line in _ERRORS.findall(text)]
-    memory = next((line for line in text.splitlines() if _OUT_OF_MEMORY.search(line)), None)
-    if memory is not None or (ran.code == -9 and not errors):
-        line = "the kernel killed it" if memory is None else _unstamped(memory)
+    line = _out_of_memory(text)
+    if line is None and ran.code == -9 and not errors:
+        line = "the kernel killed it"
+    if line is not None:
         return Refusal(
             "engine",
             f"trtexec ran out of memory: {line}",
@@ -135,8 +136,15 @@ def _refusal(ran: Ran, job: Build) -> Refusal:
     )
 
 
-def _unstamped(line: str) -> str:
-    return re.sub(r"^\[[^\]]*\] \[\w\] (\[TRT\] )?", "", line).strip()[:500]
+def _out_of_memory(text: str) -> str | None:
+    """The line that says so. A warning counts only where no tactic was left: TensorRT passes over those that do not fit."""
+    lines = [line for line in text.splitlines() if _OUT_OF_MEMORY.search(line)]
+    fatal = [line for line in lines if not re.search(r"\[[WIV]\]", line)]
+    if not fatal and "Could not find any implementation" not in text:
+        return None
+    for line in (*fatal, *lines):
+        return re.sub(r"^\[[^\]]*\] \[\w\] (\[TRT\] )?", "", line).strip()[:500]
+    return None
 
 
 # Does the engine answer right?
@@ -159,10 +167,12 @@ def prove(job: Build, progress: Callable[[str], None]) -> dict[str, Any]:
             cases.append(_compared(job.release, case["name"], answers.get(want["name"]), want))
     missed = [case for case in cases if not case["passed"]]
     if missed:
+        worst = missed[0]
+        off = "not finite" if worst["max_abs"] is None else worst["max_abs"]
         raise Refusal(
             "engine",
-            "TensorRT's engine answers otherwise: golden case {case}, output {output} against {from}: max |a−b| {max_abs}, "
-            "allowed {atol:.3g} + {rtol:.3g}·|b|".format(**missed[0]),
+            f"TensorRT's engine answers otherwise: golden case {worst['case']}, output {worst['output']} against {worst['from']}: "
+            f"max |a−b| {off}, allowed {worst['atol']:.3g} + {worst['rtol']:.3g}·|b|",
             "build the bundle in another precision (--precision fp32), or go without: --engine none",
         )
     return {"proven": True, "cases": cases}
