@@ -307,6 +307,11 @@ def wait_for(what: Callable[[], bool], seconds: float = 15) -> None:
         time.sleep(0.05)
 
 
+def vanish(child: Child) -> None:
+    """The agent is killed; for `talk`."""
+    os.kill(child.pid, signal.SIGKILL)
+
+
 def kill(child: Child) -> None:
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
