@@ -154,20 +154,18 @@ def verify_bundle(
     place = os.path.join(bundle, SIGNATURE)
     if not os.path.lexists(place):
         raise Refusal("signature-missing", f"{bundle} is not signed: it has no {SIGNATURE}", _SIGN)
-    signed = read_signature(read_file(place), place)
-    key = trusted_key(trust, signed.key_id, place, time.time() if now is None else now)
-    if not (check or openssl_check)(key.der, signed.message, signed.signature):
-        raise Refusal(
-            "signature-invalid",
-            f"{place}: the signature is not that of key {shown(key)} over these bytes",
-            "it was changed after it was signed: " + _AGAIN,
-        )
-    manifest_place = os.path.join(bundle, MANIFEST)
-    text = read_file(manifest_place, "manifest", _AGAIN)
-    if hashlib.sha256(text).hexdigest() != signed.files.get(MANIFEST):
-        raise Refusal("files", f"{manifest_place} is not the one that was signed", _AGAIN)
-    manifest = read_manifest(text, manifest_place)
-    _check_release(manifest["release"], trust, key, app, min_release_seq, bundle)
+    signature = read_file(place)
+    text = read_file(os.path.join(bundle, MANIFEST), "manifest", _AGAIN)
+    manifest, signed, key = verify_papers(
+        text,
+        signature,
+        trust,
+        place=bundle,
+        app=app,
+        min_release_seq=min_release_seq,
+        now=now,
+        check=check,
+    )
     check_files(bundle, manifest["files"], signed.files)
     release = manifest["release"]
     return Verified(
@@ -180,6 +178,44 @@ def verify_bundle(
         len(manifest["files"]),
         signed.digest,
     )
+
+
+def verify_papers(
+    text: bytes,
+    signature: bytes,
+    trust: Trust,
+    *,
+    place: str,
+    app: str | None = None,
+    min_release_seq: int = 0,
+    now: float | None = None,
+    check: Check | None = None,
+) -> tuple[dict[str, Any], Signed, Key]:
+    """(manifest, signature, key) of a bundle of which only these two files are here yet: every rule but those about its other files.
+
+    Args:
+        text: the bytes of manifest.json.
+        signature: the bytes of manifest.sig.
+        place: the bundle, for messages; the others are those of `verify_bundle`.
+
+    Raises:
+        Refusal: the first rule that does not hold.
+    """
+    here = os.path.join(place, SIGNATURE)
+    signed = read_signature(signature, here)
+    key = trusted_key(trust, signed.key_id, here, time.time() if now is None else now)
+    if not (check or openssl_check)(key.der, signed.message, signed.signature):
+        raise Refusal(
+            "signature-invalid",
+            f"{here}: the signature is not that of key {shown(key)} over these bytes",
+            "it was changed after it was signed: " + _AGAIN,
+        )
+    manifest_place = os.path.join(place, MANIFEST)
+    if hashlib.sha256(text).hexdigest() != signed.files.get(MANIFEST):
+        raise Refusal("files", f"{manifest_place} is not the one that was signed", _AGAIN)
+    manifest = read_manifest(text, manifest_place)
+    _check_release(manifest["release"], trust, key, app, min_release_seq, place)
+    return manifest, signed, key
 
 
 def trusted_key(trust: Trust, key_id: str, place: str, now: float) -> Key:
@@ -255,10 +291,8 @@ def check_files(bundle: str, listed: list[dict[str, Any]], digests: dict[str, st
         Refusal: names every file that is too many, missing, or changed.
     """
     expected = {f["path"]: f for f in listed}
-    wrong: list[str] = []
     vouched = set(digests) - {MANIFEST}
-    wrong += [f"{n} is signed but not in the manifest" for n in sorted(vouched - set(expected))]
-    wrong += [f"{n} is in the manifest but not signed" for n in sorted(set(expected) - vouched)]
+    wrong = differences(listed, digests)
     on_disk: dict[str, os.stat_result] = {}
     for name, info in walk(bundle):
         if not stat.S_ISREG(info.st_mode):
@@ -270,8 +304,8 @@ def check_files(bundle: str, listed: list[dict[str, Any]], digests: dict[str, st
     for name in sorted(set(expected) & vouched):
         file = expected[name]
         if digests[name] != file["sha256"]:
-            wrong.append(f"{name} has one hash in the manifest and another in the signature")
-        elif name not in on_disk:
+            continue
+        if name not in on_disk:
             wrong.append(f"{name} is missing")
         elif on_disk[name].st_size != file["size"]:
             wrong.append(f"{name} has {on_disk[name].st_size} bytes, not {file['size']}")
@@ -279,6 +313,21 @@ def check_files(bundle: str, listed: list[dict[str, Any]], digests: dict[str, st
             wrong.append(f"{name} was changed (its SHA-256 differs)")
     if wrong:
         raise Refusal("files", f"{bundle} is not as it was signed: {'; '.join(wrong)}", _AGAIN)
+
+
+def differences(listed: list[dict[str, Any]], digests: dict[str, str]) -> list[str]:
+    """Where a manifest's list and a signature's digests disagree; empty if they say the same."""
+    expected = {f["path"]: f["sha256"] for f in listed}
+    vouched = {name: digest for name, digest in digests.items() if name != MANIFEST}
+    return [
+        *(f"{n} is signed but not in the manifest" for n in sorted(set(vouched) - set(expected))),
+        *(f"{n} is in the manifest but not signed" for n in sorted(set(expected) - set(vouched))),
+        *(
+            f"{n} has one hash in the manifest and another in the signature"
+            for n in sorted(set(expected) & set(vouched))
+            if expected[n] != vouched[n]
+        ),
+    ]
 
 
 # What is read
@@ -578,8 +627,9 @@ def openssl_check(key: bytes, message: bytes, signature: bytes) -> bool:
     )
     if program is None:
         raise Refusal("openssl", "openssl is not on PATH", "install it: apt-get install openssl")
-    folder = tempfile.mkdtemp(prefix="edgepack-trust-")
+    folder = None
     try:
+        folder = tempfile.mkdtemp(prefix="edgepack-trust-")
         paths = [os.path.join(folder, name) for name in ("key.pem", "signature", "message")]
         for path, data in zip(paths, (pem_of(key), signature, message)):
             with open(path, "wb") as file:
@@ -596,7 +646,8 @@ def openssl_check(key: bytes, message: bytes, signature: bytes) -> bool:
             "openssl", f"openssl does not run: {error}", "run `openssl version`"
         ) from error
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
     return done.returncode == 0 and done.stdout.strip() == b"Verified OK"
 
 

@@ -1,0 +1,1 @@
+"""The board's side of `edgepack flash`; see runtime/agent/README.md."""

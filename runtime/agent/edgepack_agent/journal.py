@@ -1,0 +1,51 @@
+"""What happened to an app on this board: one line of JSON an event."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import Any, NamedTuple
+
+from edgepack_agent import clock, durable
+from edgepack_agent.places import Places
+
+
+class Journal(NamedTuple):
+    """Writes the events of one run: of a flash, a recovery, an order."""
+
+    places: Places
+    flash_id: str | None
+    by: str
+
+    def add(self, event: str, **fields: Any) -> None:
+        """Append an event, synced.
+
+        Raises:
+            OSError: it could not be written. What must go on regardless uses `note`.
+        """
+        line = {"time": clock.as_text(), "boot": clock.boot_id(), "event": event, "by": self.by}
+        if self.flash_id is not None:
+            line["flash"] = self.flash_id
+        line.update(fields)
+        durable.append(self.places.journal, json.dumps(line).encode() + b"\n")
+
+    def note(self, event: str, **fields: Any) -> None:
+        """Append an event if that is possible: going back must work on a full disk, too."""
+        with contextlib.suppress(OSError):
+            self.add(event, **fields)
+
+
+def read(places: Places) -> list[dict[str, Any]]:
+    """All events, oldest first; a last line that was cut off, and lines that are no JSON, are left out."""
+    try:
+        with open(places.journal, "rb") as file:
+            data = file.read()
+    except FileNotFoundError:
+        return []
+    events = []
+    for line in data.split(b"\n")[:-1]:
+        with contextlib.suppress(ValueError):
+            event = json.loads(line)
+            if isinstance(event, dict):
+                events.append(event)
+    return events
