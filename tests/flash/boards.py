@@ -81,6 +81,7 @@ async def _run(board: LocalBoard, process: asyncssh.SSHServerProcess[bytes]) -> 
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env={"PATH": board.path, "HOME": str(board.root)},
+        start_new_session=True,
     )
 
     async def give() -> None:
@@ -103,7 +104,7 @@ async def _run(board: LocalBoard, process: asyncssh.SSHServerProcess[bytes]) -> 
     finally:
         giving.cancel()
         if child.returncode is None:
-            child.kill()
+            os.killpg(child.pid, signal.SIGKILL)
             await child.wait()
         child._transport.close()  # type: ignore[attr-defined]
     if code < 0:

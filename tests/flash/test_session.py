@@ -52,7 +52,10 @@ def test_a_flash_sends_every_file_once_and_ends_committed(board: LocalBoard, bun
     assert result.report == {"median_ms": 1.5}
     assert (board.root / APP / "current.txt").read_text() == result.release
     begin = json.loads((board.root / APP / "begin.json").read_text())
-    assert begin["options"] == {"allow_unsigned": False, "unattended": False, "trial_seconds": 120}
+    assert begin["options"] == {
+        **{"allow_unsigned": False, "unattended": False, "trial_seconds": 120},
+        **{"engine": "auto", "engine_seconds": 1800},
+    }
 
 
 def test_a_second_flash_of_the_same_files_sends_nothing(
