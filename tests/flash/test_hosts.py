@@ -28,7 +28,7 @@ hosts:
   cam-3:
 groups:
   hall: [cam-1, cam-3]
-""" % ("A" * 43)  # noqa: UP031
+""" % ("A" * 43)
 
 
 @pytest.mark.parametrize(
