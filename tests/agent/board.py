@@ -29,8 +29,9 @@ AGENT.write_bytes(application([RUNTIME / "agent", RUNTIME / "python/edgepack_loa
 atexit.register(shutil.rmtree, AGENT.parent, ignore_errors=True)
 sys.path.insert(0, str(AGENT))
 
-from edgepack_agent import orders, places, releases, timer  # noqa: E402
+from edgepack_agent import facts, orders, places, releases, timer  # noqa: E402
 
+_FACTS = facts.read()
 #: The board's Python is the tests' own; it does not wait long.
 OPTIONS: dict[str, Any] = {"python": sys.executable, "trial_seconds": 20, "probe_seconds": 5}
 Message = dict[str, Any]
@@ -276,6 +277,15 @@ def name_of(bundle: Path) -> str:
 def without_timer() -> None:
     """Recovery is to be seen at work alone."""
     timer.start = lambda *a: None
+
+
+def swift() -> None:
+    """What takes longest and changes nothing is left out: facts of a machine that is no board, latency, a look at the interpreter."""
+    from edgepack_agent import latency, preflight
+
+    facts.read = lambda root="/": _FACTS
+    latency.measure = lambda *a: {}
+    preflight._check_python = lambda python: {}
 
 
 def rebooted() -> None:

@@ -18,7 +18,7 @@ ISSUED = "2020-01-01T00:00:00Z"
 #: Stands in for runtime/python/edgepack_loader.py, which needs numpy and onnxruntime; it reads every file, as that does.
 FAKE_LOADER = b"""
 import hashlib, json, os, sys, time
-root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+root = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 manifest = json.load(open(os.path.join(root, "manifest.json")))
 wrong = []
 for file in manifest["files"]:
@@ -28,6 +28,10 @@ for file in manifest["files"]:
 does = open(os.path.join(root, "does.txt")).read()
 if does == "crash":
     os.abort()
+if does == "answer once":
+    # Right as long as it is staged, wrong as soon as it is current.
+    current = os.path.join(os.path.dirname(os.path.dirname(root)), "current")
+    does = "miss" if os.path.realpath(current) == root else "answer"
 if does == "hang":
     time.sleep(3600)
 if sys.argv[1] == "latency":

@@ -58,10 +58,8 @@ class Flash:
                 result = self._locked()
             if result.outcome == "trial":
                 result = self._confirmed(result)
-        except Refusal as refusal:
-            result = self._not_switched(refusal)
-        except OSError as error:
-            result = self._not_switched(durable.refusal(error))
+        except (Refusal, OSError) as error:
+            result = self._cut_short(durable.as_refusal(error))
         done: dict[str, Any] = {"outcome": result.outcome, "release": result.release}
         if result.error is not None:
             done.update(error=as_fields(result.error), state=self._state)
@@ -100,7 +98,7 @@ class Flash:
             return self._switched(before, paper)
         # Whatever it is, the board must not stay between two releases.
         except Exception as error:
-            return self._gone_back(error)
+            return self._gone_back(paper.name, error)
 
     def _switched(self, before: state.State, paper: papers.Papers) -> Result:
         begin, places = self._begin, self._places
@@ -227,33 +225,26 @@ class Flash:
 
     # What goes wrong
 
-    def _not_switched(self, refusal: Refusal) -> Result:
-        """Nothing was switched, or what was is settled: what runs is what ran."""
-        early = self._state in ("", "LOCK", "PREFLIGHT")
+    def _cut_short(self, why: Refusal) -> Result:
         current = releases.linked(self._places.current)
-        if not early:
-            self._journal.ended("failed", current, state=self._state, error=as_fields(refusal))
-        return Result("refused" if early else "failed", current, refusal)
+        if self._state in ("", "LOCK", "PREFLIGHT"):
+            return Result("refused", current, why)
+        fields = as_fields(why)
+        if self._state not in ("TRIAL", "COMMIT"):
+            self._journal.ended("failed", current, state=self._state, error=fields)
+            return Result("failed", current, why)
+        self._journal.note("failed", state=self._state, error=fields)
+        fix = "the timer, the next boot and the next flash see to it; look at the board's disk"
+        return Result("stuck", current, Refusal(why.kind, why.cause, fix))
 
-    def _gone_back(self, error: Exception) -> Result:
-        why = as_refusal(error)
+    def _gone_back(self, release: str, error: Exception) -> Result:
+        why = durable.as_refusal(error)
         self._journal.note("failed", state=self._state, error=as_fields(why))
-        try:
-            result = recovery.recover(self._places, self._journal, end_trial=True)
-        except (OSError, Refusal) as another:
-            cause = f"{why.cause}; going back failed too: {as_refusal(another).cause}"
-            fix = "the timer, the next boot and the next flash try again; look at the board's disk"
-            current = releases.linked(self._places.current)
-            return Result("stuck", current, Refusal("stuck", cause, fix))
-        if result.outcome == "stuck":
-            return result
-        known = state.read(self._places) or state.State()
-        # The state was written, and what failed came after that.
-        if self._state == "COMMIT" and result.outcome == "unchanged" and known.trial is None:
-            return Result("committed", result.release)
-        outcome = "failed" if result.outcome == "unchanged" else "rolled-back"
-        self._journal.ended(outcome, result.release, state=self._state, error=as_fields(why))
-        return Result(outcome, result.release, why)
+        result = recovery.give_up(self._places, self._journal, release, why)
+        if result.outcome != "committed" and result.error is not None:
+            fields = as_fields(result.error)
+            self._journal.ended(result.outcome, result.release, state=self._state, error=fields)
+        return result
 
     def _enter(self, name: str, release: str | None = None) -> None:
         self._state = name
@@ -284,15 +275,6 @@ _DETAILS = {
     "TRIAL": "restart, probe, wait for the host",
     "COMMIT": "keep it",
 }
-
-
-def as_refusal(error: Exception) -> Refusal:
-    """What to tell a person of any error; one that nobody foresaw is named as such."""
-    if isinstance(error, Refusal):
-        return error
-    if isinstance(error, OSError):
-        return durable.refusal(error)
-    return Refusal("agent", f"{type(error).__name__}: {error}", "report this as a bug of edgepack")
 
 
 def as_fields(refusal: Refusal) -> dict[str, str]:

@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         where = places(given.root, given.app)
         done = given.order(where, channel, given)
     except Exception as error:
-        refusal = machine.as_refusal(error)
+        refusal = durable.as_refusal(error)
         done = {"outcome": "refused", "error": machine.as_fields(refusal)}
     if done is None:
         return 0
@@ -87,7 +87,14 @@ def _under_lock(
 ) -> dict[str, Any]:
     log = Journal(where, None, what)
     with lock.held(where, what, wait_seconds=wait_seconds):
-        result = work(log)
+        before = releases.linked(where.current)
+        try:
+            result = work(log)
+        except OSError as error:
+            current = releases.linked(where.current)
+            # What is half done the next recovery takes to its end.
+            outcome = "failed" if current == before else "stuck"
+            result = recovery.Result(outcome, current, durable.refusal(error))
     done: dict[str, Any] = {"outcome": result.outcome, "release": result.release}
     if result.error is not None:
         done["error"] = machine.as_fields(result.error)

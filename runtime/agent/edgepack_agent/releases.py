@@ -86,6 +86,15 @@ def point(link: str, name: str | None) -> None:
         durable.point(link, os.path.join("releases", name))
 
 
+def point_back(places: Places, name: str) -> None:
+    """Let `current` lead to the previous release, and `previous` be gone: one rename, for which a full disk has room."""
+    if linked(places.previous) == name and linked(places.current) != name:
+        durable.rename(places.previous, places.current)
+    else:
+        point(places.current, name)
+        point(places.previous, None)
+
+
 def stage(places: Places, papers: Papers, sources: dict[str, str]) -> None:
     """Put a release together under its name, verified whole and synced; nothing leads to it yet.
 

@@ -27,12 +27,17 @@ def armed(release: str, flash_id: str, by: str, options: dict[str, object]) -> T
 
 def arm(places: Places, before: State, trial: Trial) -> None:
     """Lay the way back, then write that a trial is under way."""
-    durable.fill(places.state_back, state.as_json(before._replace(trial=None)))
+    lay_state(places, before._replace(trial=None))
     durable.remove(places.current_back)
     if before.committed is not None:
         os.symlink(os.path.join("releases", before.committed), places.current_back)
     durable.sync_folder(places.folder)
     state.write(places, before._replace(trial=trial))
+
+
+def lay_state(places: Places, after: State) -> None:
+    """Lay the state ready that `close` is to make the one."""
+    durable.fill(places.state_back, state.as_json(after))
 
 
 def wait(places: Places, armed_state: State) -> Trial:
