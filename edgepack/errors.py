@@ -95,6 +95,17 @@ class TrustError(EdgepackError):
         self.kind = kind
 
 
+class FlashError(EdgepackError):
+    """A board cannot be reached, or is not on the release that it should be on; `kind` says which step did not hold."""
+
+    kind = "flash"
+    exit_code = 14
+
+    def __init__(self, cause: str, fix: str, *, kind: str = "flash") -> None:
+        super().__init__(cause, fix)
+        self.kind = kind
+
+
 class OutputError(EdgepackError):
     """The output place cannot be written, or already holds something."""
 

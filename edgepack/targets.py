@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from edgepack.errors import TargetError
 from edgepack.names import NAME
-from edgepack.resources import TARGETS
+from edgepack.resources import RUNTIME, TARGETS, load_shipped
 from edgepack.runtimes import Provider, Runtime, RuntimeFile, SessionSettings
 from edgepack.yamlfile import YamlFile, explain, first_fault
 
@@ -99,7 +99,8 @@ class TargetProfile(BaseModel):
     Attributes:
         title: one line for people.
         static_shapes: the device takes no free dimension at all.
-        requires: what the device must be, as version ranges by name; checked when a bundle is put on a board.
+        requires: what the device must be; checked when a bundle is flashed to a board. `arch`, `board`, `power_mode` are words, with `|`
+            between several; `memory` and `disk` (free) are ranges of sizes, `>=4GiB`; all others are ranges of versions, `>=36.4,<37`.
         legality: options of each rule that a finished graph must keep, by the rule's name; `false` drops an inherited one.
         steps: the steps every precision shares, in order.
     """
@@ -117,6 +118,18 @@ class TargetProfile(BaseModel):
     next: str = Field(description="what the user does with the bundle, one line")
 
     _steps = field_validator("steps", mode="before")(lambda value: _step_specs(value))
+
+    @field_validator("requires")
+    @classmethod
+    def _requires_ranges(cls, value: dict[str, str]) -> dict[str, str]:
+        """Held to the rules that a board applies, by the very file that goes there."""
+        ranges = load_shipped(RUNTIME / "agent" / "edgepack_agent" / "ranges.py")
+        for key, wanted in value.items():
+            try:
+                ranges.check(key, wanted)
+            except ValueError as error:
+                raise ValueError(f"{key}: {error}") from error
+        return value
 
     def as_yaml_data(self) -> dict[str, Any]:
         """Plain data in the form of a profile file: loading it gives this profile again."""

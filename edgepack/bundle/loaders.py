@@ -12,6 +12,7 @@ from string import Template
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
+from edgepack.bundle.application import application
 from edgepack.bundle.manifest import Manifest, Model, Release, RuntimeSpec, Target, Tensor
 from edgepack.errors import TargetError
 from edgepack.names import bundle_name
@@ -43,6 +44,7 @@ class LoaderSpec(BaseModel):
     Attributes:
         weights_apart: it opens a model whose weights lie in a second file.
         beside: languages whose loaders go into the same bundles, for those who cannot use this one.
+        applications: Python programs in one file, place in the bundle → the files and folders below runtime/ that they consist of.
         purl: the package URL of its runtime, with $package and $version; empty if there is no registry.
     """
 
@@ -50,6 +52,7 @@ class LoaderSpec(BaseModel):
     language: str
     weights_apart: bool = Field(default=False)
     beside: tuple[str, ...] = ()
+    applications: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     purl: str = Field(default="")
     files: dict[str, str]
     self_test: SelfTest | None = Field(default=None)
@@ -129,7 +132,10 @@ def rendered(
     }
     files = {}
     for language in (*load_spec(runtime.language).beside, runtime.language):
-        for source, place in load_spec(language).files.items():
+        spec = load_spec(language)
+        for place, sources in spec.applications.items():
+            files[place] = application([RUNTIME / source for source in sources])
+        for source, place in spec.files.items():
             text = (RUNTIME / language / source).read_bytes()
             if source.endswith(".in"):
                 text = _filled(text.decode(), values, f"runtime/{language}/{source}").encode()

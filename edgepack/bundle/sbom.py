@@ -39,6 +39,7 @@ def sbom(
         files: the bundle's, the model's among them.
         tools: name → version of the Python packages that made it.
     """
+    programs = _programs(runtime, files, tools["edgepack"])
     data: dict[str, Any] = {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",
@@ -54,11 +55,16 @@ def sbom(
                 "properties": _properties({"target": target.name, "release_seq": str(release.seq)}),
             },
         },
-        "components": [_model(release, model, source, files), _runtime(runtime)],
+        "components": [
+            _model(release, model, source, files),
+            _runtime(runtime),
+            *programs,
+        ],
         "dependencies": [
-            {"ref": "bundle", "dependsOn": ["model", "runtime"]},
+            {"ref": "bundle", "dependsOn": ["model", "runtime", *(p["bom-ref"] for p in programs)]},
             {"ref": "model", "dependsOn": ["runtime"]},
             {"ref": "runtime", "dependsOn": []},
+            *({"ref": p["bom-ref"], "dependsOn": []} for p in programs),
         ],
     }
     serial = uuid.uuid5(_NAMESPACE, bytes(rfc8785.dumps(data)).decode())
@@ -115,6 +121,22 @@ def _runtime(runtime: RuntimeSpec) -> dict[str, Any]:
         package = runtime.package.replace(":", "/")
         component["purl"] = Template(purl).substitute(package=package, version=runtime.version)
     return component
+
+
+def _programs(runtime: RuntimeSpec, files: Sequence[File], version: str) -> list[dict[str, Any]]:
+    """What else runs on the device: edgepack's own programs, which need nothing that is not part of them."""
+    places = load_spec(runtime.language).applications
+    return [
+        {
+            "type": "application",
+            "bom-ref": f"program:{file.path}",
+            "name": file.path,
+            "version": version,
+            "hashes": _hashes(file.sha256),
+        }
+        for file in files
+        if file.path in places
+    ]
 
 
 def _tool(name: str, version: str) -> dict[str, Any]:

@@ -12,10 +12,12 @@ import typer
 
 from edgepack.cli import (
     archive,
+    board,
     build,
     check,
     convert,
     diff,
+    flash,
     inspect,
     keygen,
     quickstart,
@@ -53,6 +55,8 @@ keygen.register(app)
 sign.register(app)
 app.add_typer(trust.app, name="trust")
 archive.register(app)
+flash.register(app)
+app.add_typer(board.app, name="board")
 runtime_config.register(app)
 app.add_typer(targets.app, name="targets")
 quickstart.register(app)

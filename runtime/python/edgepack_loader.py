@@ -5,7 +5,7 @@
     with EdgepackBundle.open("digits-jetson-orin").session() as session:
         answers = session.run({"image": image})  # {"probabilities": float32 [1, 10]}
 
-Or as a program: `python3 edgepack_loader.py {self-test,report,run,check} --help`. Data go to stdout as one JSON object,
+Or as a program: `python3 edgepack_loader.py {self-test,latency,report,run,check} --help`. Data go to stdout as one JSON object,
 lines for people to stderr. Exit: 0 well, 1 a golden case missed, 2 an error, `{"error": {"kind", "message"}}`.
 
 Needs numpy and onnxruntime (any build), both imported with the first session. One file, because it is copied to boards.
@@ -28,6 +28,7 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 from urllib.parse import quote
 
@@ -435,6 +436,29 @@ class EdgepackSession:
                 self.run(feeds)
         return bool(golden)
 
+    def latency(self, runs: int = 100, warm_up: int = 10, seconds: float = 30.0) -> dict[str, Any]:
+        """How long one call takes, in milliseconds, for the first golden case: `{"runs", "warm_up", "median_ms", "p95_ms", ...}`.
+
+        Stops after `runs` calls, or once they have taken `seconds`; one is made in any case. From numpy arrays to numpy arrays, copies to the GPU included.
+
+        Raises:
+            EdgepackError: input-missing: the bundle has no golden case.
+        """
+        golden = self._bundle.manifest["golden"]
+        if not golden:
+            raise EdgepackError("input-missing", "the bundle has no golden case to be timed with")
+        feeds = {g["name"]: self._bundle.tensor(g) for g in golden[0]["inputs"]}
+        self.warm_up(warm_up)
+        times: list[float] = []
+        while not times or (len(times) < runs and sum(times) < seconds * 1e3):
+            begin = perf_counter()
+            self.run(feeds)
+            times.append((perf_counter() - begin) * 1e3)
+        times.sort()
+        # Nearest rank: the smallest time that so many of them do not exceed.
+        rank = {f"{n}_ms": times[math.ceil(q * len(times)) - 1] for n, q in _QUANTILES.items()}
+        return {"runs": len(times), "warm_up": warm_up, "min_ms": times[0], **rank}
+
     def report(self) -> dict[str, Any]:
         """What really opened, ready for JSON.
 
@@ -485,6 +509,9 @@ class EdgepackSession:
                 expected = ", ".join(map(str, shape))
                 why = f"input {name!r} has shape {list(value.shape)}, expected [{expected}]{known}"
                 raise EdgepackError("shape-mismatch", why)
+
+
+_QUANTILES = {"median": 0.5, "p95": 0.95, "max": 1.0}
 
 
 def _fits(got: tuple[int, ...], shape: tuple[int | str, ...], sizes: dict[str, int]) -> bool:
@@ -758,7 +785,8 @@ def _installed_tensorrt(root: Path) -> str:
         done = subprocess.run([*command, "libnvinfer[0-9]*"], capture_output=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    versions = re.findall(r"^ii +libnvinfer\d+ (\S+)$", done.stdout.decode(), re.MULTILINE)
+    # "hi": installed, and held (apt-mark hold), as many do on a Jetson.
+    versions = re.findall(r"^[ih]i +libnvinfer\d+ (\S+)$", done.stdout.decode(), re.MULTILINE)
     return " ".join(sorted(versions))
 
 
@@ -811,6 +839,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, command, summary in (
         ("self-test", _self_test, "run the golden cases and compare"),
+        ("latency", _latency, "time the first golden case"),
         ("report", _report, "open the model and say what runs it"),
         ("run", _run, "run the model on .npy files"),
         ("check", _check, "compare every file with the manifest"),
@@ -822,6 +851,10 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--providers", type=lambda text: text.split(","), metavar="A,B")
             sub.add_argument("--threads", type=int)
             sub.add_argument("--cache-dir", metavar="DIR", help="folder for TensorRT engines")
+        if command is _latency:
+            sub.add_argument("--runs", type=int, default=100)
+            sub.add_argument("--warm-up", type=int, default=10)
+            sub.add_argument("--seconds", type=float, default=30.0, help="at most (30)")
         if command is _run:
             sub.add_argument("--input", action="append", default=[], metavar="NAME=FILE.npy")
             sub.add_argument("--output-dir", type=Path, required=True, metavar="DIR")
@@ -848,6 +881,15 @@ def _self_test(options: argparse.Namespace) -> dict[str, Any]:
     verdict = "passed" if outcome["passed"] else "FAILED" if outcome["cases"] else "no golden cases"
     print(*lines, f"{verdict} on {report['provider']}", sep="\n", file=sys.stderr)
     return {**outcome, "report": report}
+
+
+def _latency(options: argparse.Namespace) -> dict[str, Any]:
+    with _session(options) as session:
+        times = session.latency(options.runs, options.warm_up, options.seconds)
+        report = session.report()
+    shown = ", ".join(f"{key[:-3]} {value:.3f} ms" for key, value in times.items() if "_ms" in key)
+    print(f"{times['runs']} runs on {report['provider']}: {shown}", file=sys.stderr)
+    return {**times, "report": report}
 
 
 def _report(options: argparse.Namespace) -> dict[str, Any]:

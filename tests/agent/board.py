@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import base64
 import contextlib
 import json
@@ -10,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -17,14 +19,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgepack.bundle.application import application
 from edgepack.resources import RUNTIME
 from tests.agent.faults import Fault, install
 
-AGENT = RUNTIME / "agent"
+#: Loaded from there, as on a board; all of it at once, as children come by fork.
+AGENT = Path(tempfile.mkdtemp(prefix="edgepack-agent-")) / "edgepack-agent.pyz"
+AGENT.write_bytes(application([RUNTIME / "agent", RUNTIME / "python/edgepack_loader.py"]))
+atexit.register(shutil.rmtree, AGENT.parent, ignore_errors=True)
 sys.path.insert(0, str(AGENT))
 
-from edgepack_agent import orders, places, releases, timer  # noqa: E402
+from edgepack_agent import facts, orders, places, releases, timer  # noqa: E402
 
+_FACTS = facts.read()
 #: The board's Python is the tests' own; it does not wait long.
 OPTIONS: dict[str, Any] = {"python": sys.executable, "trial_seconds": 20, "probe_seconds": 5}
 Message = dict[str, Any]
@@ -270,6 +277,15 @@ def name_of(bundle: Path) -> str:
 def without_timer() -> None:
     """Recovery is to be seen at work alone."""
     timer.start = lambda *a: None
+
+
+def swift() -> None:
+    """What takes longest and changes nothing is left out: facts of a machine that is no board, latency, a look at the interpreter."""
+    from edgepack_agent import latency, preflight
+
+    facts.read = lambda root="/": _FACTS
+    latency.measure = lambda *a: {}
+    preflight._check_python = lambda python: {}
 
 
 def rebooted() -> None:

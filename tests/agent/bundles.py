@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.trust.signature import sign
-from tests.trust.bundles import entry, key, make, trust_data
+from tests.trust.bundles import change_manifest, entry, key, make, trust_data
 
 #: Valid on whatever day the tests run.
 ALWAYS = {"not_before": "2020-01-01T00:00:00Z", "not_after": "2120-01-01T00:00:00Z"}
@@ -18,7 +18,7 @@ ISSUED = "2020-01-01T00:00:00Z"
 #: Stands in for runtime/python/edgepack_loader.py, which needs numpy and onnxruntime; it reads every file, as that does.
 FAKE_LOADER = b"""
 import hashlib, json, os, sys, time
-root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+root = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 manifest = json.load(open(os.path.join(root, "manifest.json")))
 wrong = []
 for file in manifest["files"]:
@@ -28,10 +28,17 @@ for file in manifest["files"]:
 does = open(os.path.join(root, "does.txt")).read()
 if does == "crash":
     os.abort()
+if does == "answer once":
+    # Right as long as it is staged, wrong as soon as it is current.
+    current = os.path.join(os.path.dirname(os.path.dirname(root)), "current")
+    does = "miss" if os.path.realpath(current) == root else "answer"
 if does == "hang":
     time.sleep(3600)
+if sys.argv[1] == "latency":
+    print(json.dumps({"median_ms": 1.0, "report": {}}))
+    sys.exit(0)
 passed = not wrong and does == "answer"
-print(json.dumps({"passed": passed, "wrong": wrong, "cases": [], "report": {}}))
+print(json.dumps({"passed": passed, "cases": [], "report": {}}))
 sys.exit(0 if passed else 1)
 """
 
@@ -64,6 +71,7 @@ def release(
 ) -> Path:
     """A bundle in `folder`, signed by a key unless that is None."""
     make(folder, {**files(str(seq), does=does), **(more or {})}, app=app, seq=seq)
+    change_manifest(folder, by=None, runtime={"providers": [{"name": "CPUExecutionProvider"}]})
     if by is not None:
         sign(folder, key(by))
     return folder

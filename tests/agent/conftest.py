@@ -8,6 +8,7 @@ import pytest
 
 from tests.agent.board import Board, without_timer
 from tests.agent.bundles import release, trust
+from tests.agent.scenes import Scene
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +30,12 @@ def flashed(tmp_path_factory: pytest.TempPathFactory, old: Path) -> Board:
     ended = board.flash(old, trust_file=trust())
     assert ended.outcome == "committed", ended.done
     return board
+
+
+@pytest.fixture(scope="session")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    """Stories to cut off."""
+    return Scene(tmp_path_factory.mktemp("scene"))
 
 
 @pytest.fixture

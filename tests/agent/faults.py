@@ -39,7 +39,8 @@ class Fault:
     Attributes:
         at: the number; None: nothing happens, operations are only counted.
         error: an errno to fail with; None: the process is killed.
-        lasting: all operations from there on fail, not that one alone. With ENOSPC only those that take space.
+        lasting: all operations from there on fail, not that one alone. Programs start all the same, and what takes no space on the
+            disk works on a full one.
     """
 
     at: int | None = None
@@ -64,9 +65,7 @@ def install(fault: Fault, root: Path, log: Path) -> None:
             if half is not None:
                 half()
             os.kill(os.getpid(), signal.SIGKILL)
-        elif not (
-            fault.lasting and fault.error == errno.ENOSPC and not event.startswith(_TAKES_SPACE)
-        ):
+        elif event.startswith(_TAKES_SPACE if fault.error == errno.ENOSPC else "o"):
             raise OSError(fault.error, os.strerror(fault.error), where)
 
     def hear(event: str, arguments: tuple[Any, ...]) -> None:

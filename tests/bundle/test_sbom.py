@@ -15,6 +15,8 @@ from cyclonedx.validation.json import JsonStrictValidator
 import edgepack
 from edgepack.bundle.sbom import SBOM
 
+AGENT = "edgepack-agent.pyz"
+
 
 def sbom(bundle: Path) -> dict[str, Any]:
     data: dict[str, Any] = json.loads((bundle / SBOM).read_bytes())
@@ -37,7 +39,7 @@ def test_the_validator_can_refuse() -> None:
 def test_it_names_model_source_runtime_and_every_tool(built: Path) -> None:
     bundle = built / "tiny-jetson-orin"
     manifest, data = edgepack.load_manifest(bundle), sbom(bundle)
-    model, runtime = data["components"]
+    model, runtime, agent = data["components"]
     assert (model["type"], model["name"], model["version"]) == (
         "machine-learning-model",
         "tiny",
@@ -49,6 +51,7 @@ def test_it_names_model_source_runtime_and_every_tool(built: Path) -> None:
     (source,) = model["pedigree"]["ancestors"]
     assert source["hashes"][0]["content"] == manifest.build.source.sha256
     assert runtime["purl"] == f"pkg:pypi/{runtime['name']}@{runtime['version']}"
+    assert (agent["name"], agent["hashes"][0]["content"]) == (AGENT, files[AGENT])
     tools = {t["name"]: t["version"] for t in data["metadata"]["tools"]["components"]}
     assert tools == manifest.build.tools
     assert tools["onnxruntime"] == version("onnxruntime")

@@ -57,6 +57,30 @@ def test_the_command_in_runtime_yaml_runs_in_the_bundles_folder(shipped: Path) -
     assert json.loads(done.stdout)["passed"] is True
 
 
+def test_latency_is_of_the_first_golden_case_and_in_order(shipped: Path) -> None:
+    code, times, lines = program("latency", shipped, "--runs", 40, "--warm-up", 2)
+    assert (code, times["runs"], times["warm_up"]) == (0, 40, 2)
+    assert 0 < times["min_ms"] <= times["median_ms"] <= times["p95_ms"] <= times["max_ms"]
+    assert times["report"]["provider"] == CPU
+    assert lines.startswith(f"40 runs on {CPU}: min ")
+
+
+@pytest.mark.parametrize("limits", [("--seconds", 0), ("--runs", 0)])
+def test_latency_ends_in_time_and_is_of_one_run_at_least(
+    shipped: Path, limits: tuple[str, int]
+) -> None:
+    code, times, _ = program("latency", shipped, *limits)
+    assert (code, times["runs"]) == (0, 1)
+    assert times["min_ms"] == times["max_ms"]
+
+
+def test_without_a_golden_case_nothing_is_timed(copy: Copy) -> None:
+    bundle = copy("conv-onnx")
+    edit(bundle, lambda m: m.update(golden=[]))
+    code, outcome, _ = program("latency", bundle)
+    assert (code, outcome["error"]["kind"]) == (2, "input-missing")
+
+
 def test_a_miss_exits_1_and_names_the_case(copy: Copy) -> None:
     bundle = copy("conv-onnx")
     replace(bundle, "golden/2/source-0.bin", np.full(10, 9, np.float32).tobytes())

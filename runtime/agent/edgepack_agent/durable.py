@@ -30,6 +30,15 @@ def refusal(error: OSError) -> Refusal:
     return Refusal("io", cause, "look at the board's disk (dmesg), then flash again")
 
 
+def as_refusal(error: Exception) -> Refusal:
+    """What to tell a person of any error; one that nobody foresaw is named as such."""
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, OSError):
+        return refusal(error)
+    return Refusal("agent", f"{type(error).__name__}: {error}", "report this as a bug of edgepack")
+
+
 def fill(path: str, data: bytes) -> None:
     """Make the file `path` hold `data`, synced. What was there is lost: for files that nobody reads yet."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, _FILE_MODE)

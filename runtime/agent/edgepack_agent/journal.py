@@ -17,6 +17,10 @@ class Journal(NamedTuple):
     flash_id: str | None
     by: str
 
+    def of(self, flash_id: str) -> Journal:
+        """The same, for what concerns a flash that another run began."""
+        return self._replace(flash_id=flash_id)
+
     def add(self, event: str, **fields: Any) -> None:
         """Append an event, synced.
 
@@ -33,6 +37,19 @@ class Journal(NamedTuple):
         """Append an event if that is possible: going back must work on a full disk, too."""
         with contextlib.suppress(OSError):
             self.add(event, **fields)
+
+    def ended(self, outcome: str, release: str | None, **fields: Any) -> None:
+        """Note how a flash ended; `release` is what is current now."""
+        self.note("ended", outcome=outcome, release=release, **fields)
+
+
+def last(places: Places) -> dict[str, Any] | None:
+    """How the newest flash ended: `flash_id`, `outcome`, `release`, and `state` and `error` if it did not end well."""
+    for event in reversed(read(places)):
+        if event.get("event") == "ended":
+            kept = {k: event.get(k) for k in ("outcome", "release", "state", "error")}
+            return dict(kept, flash_id=event.get("flash"))
+    return None
 
 
 def read(places: Places) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ _POLL_SECONDS = 0.1
 
 
 @contextlib.contextmanager
-def held(places: Places, owner: str, *, wait_seconds: float = 0) -> Iterator[None]:
+def held(places: Places, owner: str, *, wait_seconds: float = 1) -> Iterator[None]:
     """The app's lock, while the block runs. The kernel lets go of it if this process dies; children do not inherit it.
 
     Args:
@@ -36,6 +36,24 @@ def held(places: Places, owner: str, *, wait_seconds: float = 0) -> Iterator[Non
         yield
     finally:
         os.close(descriptor)
+
+
+def owner(places: Places) -> str | None:
+    """Who holds the lock; None if nobody does.
+
+    The lock is taken for a moment to find out: `held` is to wait for longer than that.
+    """
+    try:
+        descriptor = os.open(places.lock, os.O_RDONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _owner(descriptor)
+    finally:
+        os.close(descriptor)
+    return None
 
 
 def _open(path: str) -> int:

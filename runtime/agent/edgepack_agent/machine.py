@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from typing import Any, Callable
 
@@ -36,6 +37,8 @@ _UPLOADS = 5
 #: How long to wait for whoever settles the trial in this process's place.
 _SETTLE_SECONDS = 120
 _LOOK_SECONDS = 0.2
+#: A host that is there says so more often.
+_SILENCE_SECONDS = 30.0
 
 
 class Flash:
@@ -55,10 +58,8 @@ class Flash:
                 result = self._locked()
             if result.outcome == "trial":
                 result = self._confirmed(result)
-        except Refusal as refusal:
-            result = self._not_switched(refusal)
-        except OSError as error:
-            result = self._not_switched(durable.refusal(error))
+        except (Refusal, OSError) as error:
+            result = self._cut_short(durable.as_refusal(error))
         done: dict[str, Any] = {"outcome": result.outcome, "release": result.release}
         if result.error is not None:
             done.update(error=as_fields(result.error), state=self._state)
@@ -91,13 +92,13 @@ class Flash:
         self._enter("PROBE", paper.name)
         self._probe(paper)
         if unchanged:
-            self._journal.add("unchanged", release=paper.name)
+            self._journal.ended("unchanged", paper.name)
             return Result("unchanged", paper.name)
         try:
             return self._switched(before, paper)
         # Whatever it is, the board must not stay between two releases.
         except Exception as error:
-            return self._gone_back(error)
+            return self._gone_back(paper.name, error)
 
     def _switched(self, before: state.State, paper: papers.Papers) -> Result:
         begin, places = self._begin, self._places
@@ -124,9 +125,13 @@ class Flash:
         paper = papers.examine(self._places, self._begin, known)
         planned = incoming.plan(self._places, paper)
         self._board = facts.read()
-        needs = planned.bytes_to_write(paper, self._places)
-        folder = self._places.folder
-        self._report["preflight"] = preflight.check(paper.manifest, self._board, folder, needs)
+        self._report["preflight"] = preflight.check(
+            paper.manifest,
+            self._board,
+            self._places.folder,
+            planned.bytes_to_write(paper, self._places),
+            python=self._begin.options.python or sys.executable,
+        )
         return paper, planned
 
     def _first_write(self, paper: papers.Papers) -> None:
@@ -143,11 +148,7 @@ class Flash:
         for _ in range(_UPLOADS):
             left = sum(file["size"] - file["offset"] for file in files)
             self._channel.say("need", files=files, bytes=left, have=have)
-            message = self._channel.hear()
-            if message is None:
-                raise Refusal("connection", "the host went away before all was sent", "flash again")
-            if message["type"] != "uploaded":
-                raise Refusal("protocol", f"the host said {message['type']!r}", "flash again")
+            self._wait_for_upload()
             files = incoming.take(self._places, planned)
             if not planned.missing:
                 return
@@ -157,8 +158,17 @@ class Flash:
             "look at the connection and at what lies between, then flash again",
         )
 
+    def _wait_for_upload(self) -> None:
+        while True:
+            message = self._channel.hear(_SILENCE_SECONDS)
+            if message is None:
+                raise Refusal("connection", "the host went away before all was sent", "flash again")
+            if message["type"] == "uploaded":
+                return
+            if message["type"] != "alive":
+                raise Refusal("protocol", f"the host said {message['type']!r}", "flash again")
+
     def _build(self, paper: papers.Papers) -> None:
-        durable.make_folder(self._places.engines)
         self._report["engine"] = engine.build(
             self._places.release(paper.name),
             self._places.engines,
@@ -215,26 +225,26 @@ class Flash:
 
     # What goes wrong
 
-    def _not_switched(self, refusal: Refusal) -> Result:
-        """Nothing was switched, or what was is settled: what runs is what ran."""
-        early = self._state in ("", "LOCK", "PREFLIGHT")
-        if not early:
-            self._journal.note("failed", state=self._state, kind=refusal.kind, cause=refusal.cause)
+    def _cut_short(self, why: Refusal) -> Result:
         current = releases.linked(self._places.current)
-        return Result("refused" if early else "failed", current, refusal)
+        if self._state in ("", "LOCK", "PREFLIGHT"):
+            return Result("refused", current, why)
+        fields = as_fields(why)
+        if self._state not in ("TRIAL", "COMMIT"):
+            self._journal.ended("failed", current, state=self._state, error=fields)
+            return Result("failed", current, why)
+        self._journal.note("failed", state=self._state, error=fields)
+        fix = "the timer, the next boot and the next flash see to it; look at the board's disk"
+        return Result("stuck", current, Refusal(why.kind, why.cause, fix))
 
-    def _gone_back(self, error: Exception) -> Result:
-        why = as_refusal(error)
-        self._journal.note("failed", state=self._state, kind=why.kind, cause=why.cause)
-        result = recovery.recover(self._places, self._journal, end_trial=True)
-        if result.outcome == "stuck":
-            return result
-        known = state.read(self._places) or state.State()
-        # The state was written, and what failed came after that.
-        if self._state == "COMMIT" and result.outcome == "unchanged" and known.trial is None:
-            return Result("committed", result.release)
-        outcome = "failed" if result.outcome == "unchanged" else "rolled-back"
-        return Result(outcome, result.release, why)
+    def _gone_back(self, release: str, error: Exception) -> Result:
+        why = durable.as_refusal(error)
+        self._journal.note("failed", state=self._state, error=as_fields(why))
+        result = recovery.give_up(self._places, self._journal, release, why)
+        if result.outcome != "committed" and result.error is not None:
+            fields = as_fields(result.error)
+            self._journal.ended(result.outcome, result.release, state=self._state, error=fields)
+        return result
 
     def _enter(self, name: str, release: str | None = None) -> None:
         self._state = name
@@ -265,15 +275,6 @@ _DETAILS = {
     "TRIAL": "restart, probe, wait for the host",
     "COMMIT": "keep it",
 }
-
-
-def as_refusal(error: Exception) -> Refusal:
-    """What to tell a person of any error; one that nobody foresaw is named as such."""
-    if isinstance(error, Refusal):
-        return error
-    if isinstance(error, OSError):
-        return durable.refusal(error)
-    return Refusal("agent", f"{type(error).__name__}: {error}", "report this as a bug of edgepack")
 
 
 def as_fields(refusal: Refusal) -> dict[str, str]:

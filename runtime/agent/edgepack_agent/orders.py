@@ -28,6 +28,8 @@ from edgepack_trust import Refusal
 
 #: How long an order waits for another that is about to end.
 _WAIT_SECONDS = 30
+#: What `history` tells at most, newest last.
+_EVENTS = 1000
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         where = places(given.root, given.app)
         done = given.order(where, channel, given)
     except Exception as error:
-        refusal = machine.as_refusal(error)
+        refusal = durable.as_refusal(error)
         done = {"outcome": "refused", "error": machine.as_fields(refusal)}
     if done is None:
         return 0
@@ -59,9 +61,18 @@ def _confirm(where: Places, channel: Channel, given: argparse.Namespace) -> dict
 
 
 def _recover(where: Places, channel: Channel, given: argparse.Namespace) -> dict[str, Any]:
-    return _under_lock(
-        where, "a recovery", lambda log: recovery.recover(where, log, app_runs=False)
-    )
+    """Whoever holds the lock has recovered already, or is about to. A flash that restarts the app's unit holds it, and would wait for us."""
+    try:
+        return _under_lock(
+            where,
+            "a recovery",
+            lambda log: recovery.recover(where, log, app_runs=False),
+            wait_seconds=1,
+        )
+    except Refusal as refusal:
+        if refusal.kind != "locked":
+            raise
+        return {"outcome": "locked", "release": releases.linked(where.current)}
 
 
 def _rollback(where: Places, channel: Channel, given: argparse.Namespace) -> dict[str, Any]:
@@ -69,11 +80,21 @@ def _rollback(where: Places, channel: Channel, given: argparse.Namespace) -> dic
 
 
 def _under_lock(
-    where: Places, what: str, work: Callable[[Journal], recovery.Result]
+    where: Places,
+    what: str,
+    work: Callable[[Journal], recovery.Result],
+    wait_seconds: float = _WAIT_SECONDS,
 ) -> dict[str, Any]:
     log = Journal(where, None, what)
-    with lock.held(where, what, wait_seconds=_WAIT_SECONDS):
-        result = work(log)
+    with lock.held(where, what, wait_seconds=wait_seconds):
+        before = releases.linked(where.current)
+        try:
+            result = work(log)
+        except OSError as error:
+            current = releases.linked(where.current)
+            # What is half done the next recovery takes to its end.
+            outcome = "failed" if current == before else "stuck"
+            result = recovery.Result(outcome, current, durable.refusal(error))
     done: dict[str, Any] = {"outcome": result.outcome, "release": result.release}
     if result.error is not None:
         done["error"] = machine.as_fields(result.error)
@@ -98,30 +119,30 @@ def _status(where: Places, channel: Channel, given: argparse.Namespace) -> dict[
             "seconds": 0 if rebooted else max(0, int(left)),
         }
     return {
-        "outcome": "status",
-        "release": releases.linked(where.current),
-        "app": where.app,
-        "previous": releases.linked(where.previous),
-        "committed": known.committed,
-        "min_seq": known.min_seq,
-        "trial": under_way,
-        "stuck": known.stuck,
-        "releases": releases.names(where),
-        "engines": [name for name in durable.names(where.engines) if not name.startswith(".")],
-        "incoming": list(durable.names(where.incoming)),
+        "outcome": "ok",
+        "status": {
+            "app": where.app,
+            "current": releases.linked(where.current),
+            "previous": releases.linked(where.previous),
+            "releases": releases.names(where),
+            "committed": known.committed,
+            "min_seq": known.min_seq,
+            "trial": under_way,
+            "stuck": known.stuck,
+            "lock": lock.owner(where),
+            "last": journal.last(where),
+            "engines": [name for name in durable.names(where.engines) if name[0] != "."],
+            "incoming": list(durable.names(where.incoming)),
+        },
     }
 
 
 def _history(where: Places, channel: Channel, given: argparse.Namespace) -> dict[str, Any]:
-    events = journal.read(where)
-    for event in events:
-        channel.say("event", **{("what" if k == "event" else k): v for k, v in event.items()})
-    return {"outcome": "history", "events": len(events)}
+    return {"outcome": "ok", "events": journal.read(where)[-_EVENTS:]}
 
 
 def _doctor(where: Places, channel: Channel, given: argparse.Namespace) -> dict[str, Any]:
-    findings = doctor.examine(where.root, where.app)
-    return {"outcome": "examined", "findings": findings}
+    return {"outcome": "ok", "checks": doctor.examine(where.root, where.app)}
 
 
 def _admit(where: Places, channel: Channel, given: argparse.Namespace) -> dict[str, Any]:
@@ -133,7 +154,7 @@ def _admit(where: Places, channel: Channel, given: argparse.Namespace) -> dict[s
     known = state.read(where) or state.State()
     return {
         "outcome": "admitted",
-        "sha256": papers.admit(where, begin, file, known),
+        "sha256": papers.admit(where, begin, known, file),
         "path": file,
     }
 

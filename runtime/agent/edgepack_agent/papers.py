@@ -45,37 +45,55 @@ def examine(places: Places, begin: Begin, known: State) -> Papers:
     Raises:
         Refusal: the first rule that does not hold; see edgepack_trust.py.
     """
+    manifest, signed_by, renewed = _believed(places, begin, known)
+    mine = own_program()
+    if os.path.isfile(mine) and _agents_of(manifest):
+        # Or a signature would not say what runs on the board.
+        _require_listed(mine, manifest, "flash with a host that brings the bundle's own agent")
+    seq = manifest["release"]["seq"]
+    name = release_name(seq, begin.manifest)
+    return Papers(name, seq, manifest, begin.manifest, begin.signature, signed_by, renewed)
+
+
+def admit(places: Places, begin: Begin, known: State, file: str) -> str:
+    """The SHA-256 of an agent that the board may run: a bundle that may come, of which only the papers are here, lists it.
+
+    Raises:
+        Refusal: the bundle may not come, or brings another agent.
+    """
+    manifest, _, _ = _believed(places, begin, known)
+    return _require_listed(file, manifest, "copy it again")
+
+
+def _believed(
+    places: Places, begin: Begin, known: State
+) -> tuple[dict[str, Any], str | None, bytes | None]:
+    """(manifest, who signed it, trust file to write)."""
     trust, renewed = trusted(places, begin.trust)
     digest = hashlib.sha256(begin.manifest).hexdigest()
     is_there = known.committed is not None and digest.startswith(known.committed.split("-")[1])
     least = 0 if is_there else known.min_seq
     place = f"the bundle from {begin.by}"
-    signed_by = None
-    if begin.signature is not None and (trust is not None or not begin.options.allow_unsigned):
-        if trust is None:
-            raise Refusal(
-                "trust-file",
-                f"nobody is trusted on this board yet: there is no {places.trust}",
-                "give the trust file at the first flash (--trust)",
-            )
-        manifest, signed, key = edgepack_trust.verify_papers(
-            begin.manifest,
-            begin.signature,
-            trust,
-            place=place,
-            app=places.app,
-            min_release_seq=least,
+    if begin.signature is None or (trust is None and begin.options.allow_unsigned):
+        return _unsigned(places, begin, trust, place, least), None, renewed
+    if trust is None:
+        raise Refusal(
+            "trust-file",
+            f"nobody is trusted on this board yet: there is no {places.trust}",
+            "give the trust file at the first flash (--trust)",
         )
-        wrong = edgepack_trust.differences(manifest["files"], signed.files)
-        if wrong:
-            raise Refusal("files", f"{place}: {'; '.join(wrong)}", "build and sign it again")
-        signed_by = key.id
-    else:
-        manifest = _unsigned(places, begin, trust, place, least)
-    _check_agent(manifest)
-    seq = manifest["release"]["seq"]
-    name = release_name(seq, begin.manifest)
-    return Papers(name, seq, manifest, begin.manifest, begin.signature, signed_by, renewed)
+    manifest, signed, key = edgepack_trust.verify_papers(
+        begin.manifest,
+        begin.signature,
+        trust,
+        place=place,
+        app=places.app,
+        min_release_seq=least,
+    )
+    wrong = edgepack_trust.differences(manifest["files"], signed.files)
+    if wrong:
+        raise Refusal("files", f"{place}: {'; '.join(wrong)}", "build and sign it again")
+    return manifest, key.id, renewed
 
 
 def trusted(places: Places, offered: bytes | None) -> tuple[Trust | None, bytes | None]:
@@ -134,47 +152,17 @@ def _unsigned(
     return manifest
 
 
-def _check_agent(manifest: dict[str, Any]) -> None:
-    """A bundle that brings an agent is flashed by that one, or a signature would not say what runs on the board."""
-    listed = [f["sha256"] for f in manifest["files"] if os.path.basename(f["path"]) == _AGENT]
-    mine = own_program()
-    if not listed or not os.path.isfile(mine):
-        return
-    if edgepack_trust.file_sha256(mine) not in listed:
-        raise Refusal(
-            "agent",
-            f"{mine} is not the agent that the bundle brings ({listed[0]})",
-            "flash with a host that brings the bundle's own agent",
-        )
+def _agents_of(manifest: dict[str, Any]) -> list[str]:
+    return [f["sha256"] for f in manifest["files"] if os.path.basename(f["path"]) == _AGENT]
 
 
-def admit(places: Places, begin: Begin, file: str, known: State) -> str:
-    """The SHA-256 of an agent that the board may run: a trusted bundle, of which only the papers are here, lists it.
-
-    Raises:
-        Refusal: the bundle is not trusted, or brings another agent.
-    """
-    trust, _ = trusted(places, begin.trust)
-    if trust is None or begin.signature is None:
-        manifest = _unsigned(places, begin, trust, "the bundle", known.min_seq)
-    else:
-        manifest, _, _ = edgepack_trust.verify_papers(
-            begin.manifest,
-            begin.signature,
-            trust,
-            place="the bundle",
-            app=places.app,
-            min_release_seq=known.min_seq,
-        )
+def _require_listed(file: str, manifest: dict[str, Any], fix: str) -> str:
     try:
         digest = edgepack_trust.file_sha256(file)
     except OSError as error:
         raise durable.refusal(error) from error
-    listed = [f["sha256"] for f in manifest["files"] if os.path.basename(f["path"]) == _AGENT]
+    listed = _agents_of(manifest)
     if digest not in listed:
-        raise Refusal(
-            "agent",
-            f"{file} ({digest}) is not the agent that the bundle lists ({', '.join(listed) or 'none'})",
-            "copy it again",
-        )
+        brings = f"brings ({', '.join(listed) or 'none'})"
+        raise Refusal("agent", f"{file} ({digest}) is not the agent that the bundle {brings}", fix)
     return digest

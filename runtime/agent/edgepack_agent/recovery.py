@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 from typing import Any, NamedTuple
 
-from edgepack_agent import clock, conversation, probe, releases, state, trial
+from edgepack_agent import clock, conversation, durable, probe, releases, state, trial
 from edgepack_agent.journal import Journal
 from edgepack_agent.places import Places
-from edgepack_agent.state import State
+from edgepack_agent.state import State, Trial
 from edgepack_trust import Refusal
 
 _NEEDED = "a person is needed: look at `edgepack board history`, then flash a release"
@@ -63,7 +63,10 @@ def confirm(places: Places, release: str, journal: Journal) -> Result:
         result = _roll_back(places, known, journal)
         late = Refusal("unconfirmed", "the confirmation came after the trial's end", "flash again")
         return result if result.error else result._replace(error=late)
-    return committed(places, known, journal)
+    try:
+        return committed(places, known, journal)
+    except OSError as error:
+        return give_up(places, journal, release, durable.refusal(error))
 
 
 def committed(places: Places, proven: State, journal: Journal) -> Result:
@@ -74,6 +77,24 @@ def committed(places: Places, proven: State, journal: Journal) -> Result:
     except OSError as error:
         journal.note("not-cleared-away", cause=str(error))
     return Result("committed", now.committed)
+
+
+def give_up(places: Places, journal: Journal, release: str, why: Refusal) -> Result:
+    """Where the app is, after `why` came in between while `release` was armed, switched to, or committed. The caller holds the lock."""
+    try:
+        result = recover(places, journal, end_trial=True)
+    except (OSError, Refusal) as another:
+        cause = f"{why.cause}; going back failed too: {_cause(another)}"
+        fix = "the timer, the next boot and the next flash try again; look at the board's disk"
+        return Result("stuck", releases.linked(places.current), Refusal("stuck", cause, fix))
+    if result.outcome == "stuck":
+        return result
+    if result.outcome == "unchanged":
+        # The state had not been written yet, or was written already.
+        if result.release == release:
+            return Result("committed", release)
+        return Result("failed", result.release, why)
+    return Result("rolled-back", result.release, why)
 
 
 def step_back(places: Places, journal: Journal) -> Result:
@@ -90,11 +111,11 @@ def step_back(places: Places, journal: Journal) -> Result:
         raise Refusal("no-previous", f"{places.app} has no previous release", "flash one")
     releases.check(places, known.previous)
     probe.golden(places.release(known.previous), places.engines, _options(known))
-    journal.add("rollback", release=known.previous)
+    journal.note("rollback", release=known.previous)
     after = known._replace(committed=known.previous, previous=None, stuck=None)
-    state.write(places, after)
-    releases.point(places.current, after.committed)
-    releases.point(places.previous, None)
+    trial.lay_state(places, after)
+    releases.point_back(places, known.previous)
+    trial.close(places, after)
     return _gone_back(places, after, journal, app_runs=True)
 
 
@@ -130,10 +151,10 @@ def _settle(places: Places, known: State, journal: Journal, app_runs: bool) -> R
     cause = f"{known.committed} is damaged on the disk"
     if known.stuck is not None or not releases.is_whole(places, known.previous):
         return _stuck(places, known, known.stuck or f"{cause}, and there is no other", journal)
-    releases.point(places.current, known.previous)
+    assert known.previous is not None
+    releases.point_back(places, known.previous)
     after = known._replace(committed=known.previous, previous=None)
     state.write(places, after)
-    releases.point(places.previous, None)
     result = _gone_back(places, after, journal, app_runs=app_runs)
     return result if result.error else result._replace(error=_damaged(cause))
 
@@ -165,9 +186,10 @@ def _roll_back(places: Places, known: State, journal: Journal) -> Result:
         _answer(places, back, ended.options, app_runs=ended.boot_id == clock.boot_id())
     except Exception as error:
         cause = f"{ended.release} failed, and {back} does not answer either: {_cause(error)}"
-        return _stuck(places, after, cause, journal)
+        return _stuck(places, known, cause, journal)
     trial.close(places, after)
-    journal.note("rolled-back", release=back, instead_of=ended.release)
+    why = Refusal("unproven", f"{ended.release} was not confirmed", "look at it, flash again")
+    _ended(journal, ended, "rolled-back", back, why)
     return Result("rolled-back", back)
 
 
@@ -201,10 +223,19 @@ def _answer(
 
 def _stuck(places: Places, known: State, cause: str, journal: Journal) -> Result:
     """Stop, and say so: in the state, so that nothing tries again by itself, and once in the journal."""
+    current, why = releases.linked(places.current), Refusal("stuck", cause, _NEEDED)
     if known.stuck != cause or known.trial is not None:
         state.write(places, known._replace(stuck=cause, trial=None))
-        journal.note("stuck", cause=cause)
-    return Result("stuck", releases.linked(places.current), Refusal("stuck", cause, _NEEDED))
+        if known.trial is not None:
+            _ended(journal, known.trial, "stuck", current, why)
+        else:
+            journal.note("stuck", cause=cause)
+    return Result("stuck", current, why)
+
+
+def _ended(journal: Journal, ended: Trial, outcome: str, release: str | None, why: Refusal) -> None:
+    error = {"kind": why.kind, "cause": why.cause, "fix": why.fix}
+    journal.of(ended.flash_id).ended(outcome, release, state="TRIAL", error=error)
 
 
 def _options(known: State) -> dict[str, Any]:
@@ -216,4 +247,4 @@ def _damaged(cause: str) -> Refusal:
 
 
 def _cause(error: Exception) -> str:
-    return error.cause if isinstance(error, Refusal) else f"{type(error).__name__}: {error}"
+    return durable.as_refusal(error).cause

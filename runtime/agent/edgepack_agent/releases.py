@@ -7,7 +7,7 @@ import os
 from typing import Any, Iterable
 
 import edgepack_trust
-from edgepack_agent import durable
+from edgepack_agent import durable, engine
 from edgepack_agent.papers import Papers
 from edgepack_agent.places import Places, is_release, release_name
 from edgepack_trust import MANIFEST, SIGNATURE, Refusal
@@ -86,6 +86,15 @@ def point(link: str, name: str | None) -> None:
         durable.point(link, os.path.join("releases", name))
 
 
+def point_back(places: Places, name: str) -> None:
+    """Let `current` lead to the previous release, and `previous` be gone: one rename, for which a full disk has room."""
+    if linked(places.previous) == name and linked(places.current) != name:
+        durable.rename(places.previous, places.current)
+    else:
+        point(places.current, name)
+        point(places.previous, None)
+
+
 def stage(places: Places, papers: Papers, sources: dict[str, str]) -> None:
     """Put a release together under its name, verified whole and synced; nothing leads to it yet.
 
@@ -158,6 +167,7 @@ def drop_leftovers(places: Places) -> None:
     for name in durable.names(places.folder):
         if name.startswith(".") and name.endswith(".tmp"):
             durable.remove(os.path.join(places.folder, name))
+    engine.drop_halves(places.engines)
 
 
 def clean(places: Places, keep: Iterable[str | None]) -> None:

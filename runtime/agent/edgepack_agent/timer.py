@@ -65,7 +65,8 @@ def keep(places: Places, flash_id: str, recover: Callable[[], object]) -> None:
                 return
             if trial.phase != WAITING or clock.since_boot() >= trial.deadline:
                 # Refused: somebody works on it. They see to the trial, or die and leave the lock.
-                with contextlib.suppress(Refusal), lock.held(places, "the rollback timer"):
+                own = lock.held(places, "the rollback timer", wait_seconds=0)
+                with contextlib.suppress(Refusal), own:
                     recover()
             left = trial.deadline - clock.since_boot()
             time.sleep(min(_LOOK_SECONDS, left) if left > 0 else _LOOK_SECONDS)

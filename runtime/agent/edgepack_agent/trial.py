@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from edgepack_agent import clock, durable, incoming, releases, state
+from edgepack_agent import clock, durable, engine, incoming, releases, state
 from edgepack_agent.journal import Journal
 from edgepack_agent.places import Places
 from edgepack_agent.state import ARMED, WAITING, State, Trial
@@ -27,12 +27,17 @@ def armed(release: str, flash_id: str, by: str, options: dict[str, object]) -> T
 
 def arm(places: Places, before: State, trial: Trial) -> None:
     """Lay the way back, then write that a trial is under way."""
-    durable.fill(places.state_back, state.as_json(before._replace(trial=None)))
+    lay_state(places, before._replace(trial=None))
     durable.remove(places.current_back)
     if before.committed is not None:
         os.symlink(os.path.join("releases", before.committed), places.current_back)
     durable.sync_folder(places.folder)
     state.write(places, before._replace(trial=trial))
+
+
+def lay_state(places: Places, after: State) -> None:
+    """Lay the state ready that `close` is to make the one."""
+    durable.fill(places.state_back, state.as_json(after))
 
 
 def wait(places: Places, armed_state: State) -> Trial:
@@ -64,7 +69,7 @@ def commit(places: Places, proven: State, journal: Journal) -> State:
         previous = proven.committed if proven.stuck is None else None
     committed = State(trial.release, previous, max(proven.min_seq, seq), trial.options)
     state.write(places, committed)
-    journal.note("committed", release=trial.release)
+    journal.of(trial.flash_id).ended("committed", trial.release)
     return committed
 
 
@@ -72,7 +77,9 @@ def finish(places: Places, committed: State) -> None:
     """What follows a commit: `previous`, and the clean-up that keeps two releases."""
     releases.point(places.previous, committed.previous)
     drop_way_back(places)
-    releases.clean(places, [committed.committed, committed.previous])
+    stay = [committed.committed, committed.previous]
+    releases.clean(places, stay)
+    engine.clear(places.engines, [places.report(name) for name in stay if name is not None])
     incoming.clear(places)
 
 
