@@ -30,6 +30,8 @@ _HEARTBEAT_S = 5.0
 _POLL_S = 1.0
 #: Of a trial, what is kept for the confirmation to get there.
 _SPARE_S = 3.0
+#: After a trial's end, for the board to settle it.
+_SETTLED_S = 120.0
 _BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 
@@ -132,24 +134,36 @@ class Session:
             yield agent
 
     async def _converse(self, link: Link) -> Message:
-        async with self._agent(link) as agent:
-            async with _heartbeat(agent):
-                await agent.send(self._begin())
-                while (message := await agent.receive())["type"] != "need":
-                    self._hear(message)
-                    if message["type"] == "done":
-                        return message
-                if self._options.dry_run:
-                    await agent.end()
-                    return {"outcome": "ready", "release": self._payload.release}
-                await self._upload(link, message)
-            self._handed_over = self._ever_handed_over = True
-            await agent.send({"type": "uploaded"})
-            while (message := await agent.receive())["type"] != "done":
+        async with self._agent(link) as agent, _heartbeat(agent):
+            await agent.send(self._begin())
+            limit: float | None = None
+            while (message := await self._heard(agent, limit))["type"] != "done":
                 self._hear(message)
-                if message["type"] == "confirm?" and await self._answers_in(message):
-                    await agent.send({"type": "confirm"})
+                if message["type"] == "need":
+                    if self._options.dry_run:
+                        await agent.end()
+                        return {"outcome": "ready", "release": self._payload.release}
+                    await self._upload(link, message)
+                    self._handed_over = self._ever_handed_over = True
+                    await agent.send({"type": "uploaded"})
+                elif message["type"] == "confirm?":
+                    seconds = message.get("seconds")
+                    left = float(seconds) if isinstance(seconds, (int, float)) else 0.0
+                    if await self._answers_in(left):
+                        await agent.send({"type": "confirm"})
+                    limit = left + _SETTLED_S
             return message
+
+    async def _heard(self, agent: Agent, seconds: float | None) -> Message:
+        """The next message; a link over which nothing comes in time counts as broken."""
+        try:
+            return await asyncio.wait_for(agent.receive(), seconds)
+        except (asyncio.TimeoutError, TimeoutError):
+            raise LinkError(
+                f"{self._host.name} says nothing, though its trial must be over",
+                f"ask it: edgepack board status {self._host.name}",
+                kind="link",
+            ) from None
 
     def _begin(self) -> Message:
         p = self._payload
@@ -190,16 +204,14 @@ class Session:
                 task.cancel()
             await asyncio.gather(*sending, return_exceptions=True)
 
-    async def _answers_in(self, question: Message) -> bool:
+    async def _answers_in(self, seconds: float) -> bool:
         """Whether the board, with the new release running, lets a new connection in before its time is up."""
-        seconds = question.get("seconds")
-        left = float(seconds) if isinstance(seconds, (int, float)) else 0.0
-        deadline = monotonic() + left - _SPARE_S
+        deadline = monotonic() + seconds - _SPARE_S
         for pause in (*_BACKOFF_S, *[_BACKOFF_S[-1]] * 1000):
             try:
                 await answers(self._host)
                 return True
-            except LinkError:
+            except FlashError:
                 if monotonic() + pause > deadline:
                     return False
             await asyncio.sleep(pause)
@@ -278,7 +290,7 @@ class Session:
 
 @asynccontextmanager
 async def _heartbeat(agent: Agent) -> AsyncIterator[None]:
-    """Until the board goes on alone it hears that somebody is here: a cable that was pulled would hold its lock for hours."""
+    """The board hears that somebody is here: a cable that was pulled would hold its lock for hours."""
 
     async def beat() -> None:
         while True:

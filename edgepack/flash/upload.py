@@ -16,8 +16,8 @@ from edgepack.flash.link import Link
 
 #: Bytes in a write: what OpenSSH's limits@openssh.com allows at most; a server that says nothing gets what all take.
 _BLOCK, _SAFE_BLOCK = 255 * 1024, 32 * 1024
-#: Bytes sent and not yet acknowledged: enough for 100 MB/s at 40 ms.
-_UNDER_WAY = 4 * 1024 * 1024
+#: Bytes sent and not yet acknowledged: what the window of OpenSSH's sshd holds; more is lost when a link breaks.
+_UNDER_WAY = 2 * 1024 * 1024
 #: `f_flag` of statvfs@openssh.com (OpenSSH PROTOCOL, 4.3).
 _READ_ONLY = 1
 

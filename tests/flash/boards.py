@@ -28,7 +28,6 @@ class LocalBoard:
     loop: asyncio.AbstractEventLoop
     connections: list[asyncssh.SSHServerConnection] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
-    #: Runs before a command, with its number; may raise.
     path: str = os.environ.get("PATH", "")
     lets_in: bool = True
 
@@ -70,7 +69,7 @@ class _Server(asyncssh.SSHServer):
         return True
 
     def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
-        return self._board.lets_in and key == self._user_key
+        return self._board.lets_in and key.public_data == self._user_key.public_data
 
 
 async def _run(board: LocalBoard, process: asyncssh.SSHServerProcess[bytes]) -> None:
@@ -82,6 +81,7 @@ async def _run(board: LocalBoard, process: asyncssh.SSHServerProcess[bytes]) -> 
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env={"PATH": board.path, "HOME": str(board.root)},
+        start_new_session=True,
     )
 
     async def give() -> None:
@@ -98,9 +98,15 @@ async def _run(board: LocalBoard, process: asyncssh.SSHServerProcess[bytes]) -> 
                 sink.write(data)
 
     giving = asyncio.ensure_future(give())
-    await asyncio.gather(take(child.stdout, process.stdout), take(child.stderr, process.stderr))
-    code = await child.wait()
-    giving.cancel()
+    try:
+        await asyncio.gather(take(child.stdout, process.stdout), take(child.stderr, process.stderr))
+        code = await child.wait()
+    finally:
+        giving.cancel()
+        if child.returncode is None:
+            os.killpg(child.pid, signal.SIGKILL)
+            await child.wait()
+        child._transport.close()  # type: ignore[attr-defined]
     if code < 0:
         process.exit_with_signal(signal.Signals(-code).name.removeprefix("SIG"))
     else:
@@ -162,20 +168,30 @@ class Cable:
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._threads: list[threading.Thread] = []
+        self._start(self._accept)
 
     def cut(self) -> None:
         """Every connection is reset."""
         pairs, self._pairs = self._pairs, []
-        for pair in pairs:
-            for end in pair:
-                with contextlib.suppress(OSError):
-                    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-                    end.shutdown(socket.SHUT_RDWR)
+        for end in (end for pair in pairs for end in pair):
+            with contextlib.suppress(OSError):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                end.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        self._listener.close()
+        """No connection is left, nor will there be another."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self.pulled = False
         self.cut()
+        for thread in self._threads:
+            thread.join(10)
+        self._listener.close()
+
+    def _start(self, work: Callable[..., None], *args: object) -> None:
+        thread = threading.Thread(target=work, args=args, daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -186,10 +202,17 @@ class Cable:
                 except OSError:
                     near.close()
                     continue
+                for end in (near, far):
+                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._pairs.append((near, far))
-                for source, sink, counts in ((near, far, True), (far, near, False)):
-                    args = (source, sink, counts)
-                    threading.Thread(target=self._pass, args=args, daemon=True).start()
+                self._start(self._connection, near, far)
+
+    def _connection(self, near: socket.socket, far: socket.socket) -> None:
+        with near, far:
+            back = threading.Thread(target=self._pass, args=(far, near, False), daemon=True)
+            back.start()
+            self._pass(near, far, True)
+            back.join()
 
     def _pass(self, source: socket.socket, sink: socket.socket, counts: bool) -> None:
         with contextlib.suppress(OSError):

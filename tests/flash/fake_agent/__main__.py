@@ -1,6 +1,6 @@
 """Speaks as the agent on a board does, and does nothing but keep what arrives: a bundle's agent for tests of the host's side alone.
 
-`ROOT/<app>/fake.json` tells it what to do: {"outcome", "error", "die_at", "silent_at", "nonsense_at", "confirm": false, "exit": 3}.
+`ROOT/<app>/fake.json` tells it what to do: {"outcome", "error", "die_at", "silent_at", "nonsense_at", "seconds": 4, "exit": 3}.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import base64
 import hashlib
 import json
 import os
+import select
 import signal
 import sys
 import time
@@ -20,12 +21,25 @@ def say(kind: str, **fields: Any) -> None:
     print(json.dumps({"type": kind, **fields}), flush=True)
 
 
-def hear() -> dict[str, Any] | None:
-    for line in sys.stdin:
-        message: dict[str, Any] = json.loads(line)
-        if message["type"] != "alive":
-            return message
-    return None
+class Ear:
+    """The host's messages but for `alive`; None at the end, or if nothing comes within `seconds`."""
+
+    def __init__(self) -> None:
+        self.rest = b""
+
+    def hear(self, seconds: float = 30) -> dict[str, Any] | None:
+        end = time.monotonic() + seconds
+        while True:
+            while b"\n" not in self.rest:
+                ready, _, _ = select.select([0], [], [], max(0, end - time.monotonic()))
+                data = os.read(0, 1 << 20) if ready else b""
+                if not data:
+                    return None
+                self.rest += data
+            line, _, self.rest = self.rest.partition(b"\n")
+            message: dict[str, Any] = json.loads(line)
+            if message["type"] != "alive":
+                return message
 
 
 class Fake:
@@ -35,6 +49,7 @@ class Fake:
         place = self.folder / "fake.json"
         self.orders: dict[str, Any] = json.loads(place.read_text()) if place.exists() else {}
         self.flash_id = ""
+        self.hear = Ear().hear
 
     def at(self, state: str, detail: str = "") -> None:
         if self.orders.get("die_at") == state and not (self.folder / "died").exists():
@@ -52,7 +67,7 @@ class Fake:
         say("done", **last)
 
     def flash(self) -> None:
-        begin = hear()
+        begin = self.hear()
         assert begin is not None
         self.flash_id = begin["flash_id"]
         text = base64.b64decode(begin["manifest"])
@@ -79,9 +94,12 @@ class Fake:
                     }
                 )
         need = list({n["sha256"]: n for n in need}.values())
+        place = self.folder / "offsets.json"
+        offsets = json.loads(place.read_text()) if place.exists() else []
+        place.write_text(json.dumps([*offsets, [n["offset"] for n in need]]))
         self.at("UPLOAD")
         say("need", files=need, bytes=sum(n["size"] - n["offset"] for n in need), have=0)
-        message = hear()
+        message = self.hear()
         if message is None:
             return self.done("failed", release, state="UPLOAD")
         assert message["type"] == "uploaded", message
@@ -97,7 +115,7 @@ class Fake:
         if not begin["options"]["unattended"]:
             say("confirm?", release=release, seconds=self.orders.get("seconds", 60))
             end = time.monotonic() + self.orders.get("seconds", 60)
-            message = hear() if self.orders.get("confirm", True) else None
+            message = self.hear(self.orders.get("seconds", 60))
             while (
                 message is None
                 and time.monotonic() < end
