@@ -58,7 +58,8 @@ class Flash:
                 result = self._locked()
             if result.outcome == "trial":
                 result = self._confirmed(result)
-        except (Refusal, OSError) as error:
+        # Also what nobody foresaw has an outcome, which is told.
+        except Exception as error:
             result = self._cut_short(durable.as_refusal(error))
         done: dict[str, Any] = {"outcome": result.outcome, "release": result.release}
         if result.error is not None:
