@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgepack.choose.candidate import Candidate
+from edgepack.errors import ParityError
 
 #: Attempts in one search, at most: a model for which so many fail wants another precision.
 MOST_ATTEMPTS = 40
@@ -62,22 +63,20 @@ class Search:
         return sum(self.cost.get(n, 0) for n in kept), len(kept)
 
     def _fewest(self, start: Candidate, names: Sequence[str]) -> Candidate | None:
-        """The candidate with the shortest head of `names` in float that holds: doubled until one does, then halved back."""
-        low, high, found = 0, 1, None
-        while found is None and low < len(names) and not self._exhausted():
-            high = min(high, len(names))
-            candidate = self._keep(start, names[:high])
+        """The candidate with the shortest head of `names` in float that holds: doubled until one does, then halved back.
+
+        A head that leaves nothing to quantize is too long: a shorter one may hold.
+        """
+        low, high, bounded, found = 0, 1, False, None
+        while low < len(names) and not (bounded and high - low <= 1) and not self._exhausted():
+            count = (low + high) // 2 if bounded else min(high, len(names))
+            candidate = self._keep(start, names[:count])
             if candidate.holds:
                 found = candidate
+            if candidate.holds or _keeps_too_many(candidate):
+                high, bounded = count, True
             else:
-                low, high = high, high * 2
-        while found is not None and high - low > 1 and not self._exhausted():
-            middle = (low + high) // 2
-            candidate = self._keep(start, names[:middle])
-            if candidate.holds:
-                found, high = candidate, middle
-            else:
-                low = middle
+                low, high = count, high if bounded else 2 * count
         return found
 
     def _prune(self, found: Candidate) -> None:
@@ -105,3 +104,8 @@ class Search:
 
     def _exhausted(self) -> bool:
         return len(self.trail) >= MOST_ATTEMPTS
+
+
+def _keeps_too_many(candidate: Candidate) -> bool:
+    """Whether it could not be built at all. What was built and answers too far off keeps too few."""
+    return not candidate.stages and not isinstance(candidate.error, ParityError)

@@ -98,6 +98,25 @@ def flash(
             "--probe", metavar="COMMAND", help="Exits 0 on the board if the app is well. No shell."
         ),
     ] = None,
+    python: Annotated[
+        str | None,
+        typer.Option(
+            "--python",
+            metavar="PROGRAM",
+            help="The board's Python that has numpy and onnxruntime. [default: python3]",
+        ),
+    ] = None,
+    engine: Annotated[
+        str,
+        typer.Option(
+            "--engine",
+            metavar="auto|trtexec|onnxruntime|none",
+            help="Who builds TensorRT's engine on the board.",
+        ),
+    ] = "auto",
+    engine_seconds: Annotated[
+        int, typer.Option("--engine-seconds", min=1, max=86400, help="How long that may take.")
+    ] = 1800,
     trial_seconds: Annotated[
         int,
         typer.Option(
@@ -160,7 +179,7 @@ def flash(
 
     require_asyncssh()
     from edgepack.flash.fleet import Fleet
-    from edgepack.flash.options import FlashOptions, as_argv
+    from edgepack.flash.options import FlashOptions, as_argv, as_engine
     from edgepack.flash.payload import opened
     from edgepack.flash.report import read_report
 
@@ -171,6 +190,9 @@ def flash(
     options = FlashOptions(
         restart=as_argv("--restart", restart),
         probe=as_argv("--probe", probe),
+        python=python,
+        engine=as_engine(engine),
+        engine_seconds=engine_seconds,
         trial_seconds=trial_seconds,
         unattended=unattended,
         allow_unsigned=allow_unsigned,
@@ -253,7 +275,8 @@ def require_asyncssh() -> None:
 def _exit(outcome: FleetReport) -> None:
     from edgepack.errors import FlashError
 
-    if any(b.outcome == "interrupted" for b in outcome.boards) or outcome.stopped == "interrupted":
-        raise typer.Exit(130)
+    if outcome.stopped == "interrupted":
+        # Not as an interruption that wrote nothing: the report says what was done.
+        raise SystemExit(130)
     if not outcome.passed:
         raise typer.Exit(FlashError.exit_code)

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from edgepack.flash.report import FleetReport
 
 
+#: Of an event: shown before the rest, or of no use to a reader of one board's journal.
+_ELSEWHERE = ("time", "event", "boot", "flash")
+
+
 def fleet_table(report: FleetReport) -> None:
     """Each board's outcome, then the errors with their remedies, then why a wave was stopped."""
     from edgepack.flash.report import OUTCOMES
@@ -23,8 +27,8 @@ def fleet_table(report: FleetReport) -> None:
     bundle = report.bundle
     title = f"{bundle['app']} {bundle['version']}, release {bundle['release']}"
     table = Table(title=f"{title}{' (dry run)' if report.dry_run else ''}", title_justify="left")
-    for heading in ("board", "outcome", "release", "sent", "time", ""):
-        table.add_column(heading, no_wrap=heading != "")
+    for heading in ("board", "outcome", "runs now", "sent", "time"):
+        table.add_column(heading, no_wrap=True)
     for b in report.boards:
         good = b.on_release or b.outcome == "ready"
         colour = "green" if good else "yellow" if b.outcome == "not-started" else "red"
@@ -35,13 +39,12 @@ def fleet_table(report: FleetReport) -> None:
             escape(b.release or "–"),
             size(b.sent_bytes) if began else "–",
             f"{b.seconds:.1f} s" if began else "–",
-            OUTCOMES[b.outcome],
         )
     console.print(table)
     for b in report.boards:
         if b.error is not None:
             where = f" in {b.state}" if b.state else ""
-            _say(console, f"{b.name}{where}: {b.error['cause']}")
+            _say(console, f"{b.name}{where}: {b.error['cause']} ({OUTCOMES[b.outcome]})")
             _say(console, f"  fix: {b.error['fix']}")
     if report.stopped:
         _say(console, f"stopped: {report.stopped}")
@@ -52,7 +55,7 @@ def history_table(app: str, events: Sequence[dict[str, Any]]) -> None:
     console = Console()
     _say(console, f"{app}: {len(events)} events")
     for event in events:
-        rest = {k: v for k, v in event.items() if k not in ("time", "event") and v is not None}
+        rest = {k: v for k, v in event.items() if k not in _ELSEWHERE and v is not None}
         said = "  ".join(f"{k}={v}" for k, v in rest.items())
         _say(console, f"  {event.get('time', '')}  {event.get('event', '')}  {said}")
 

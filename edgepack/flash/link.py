@@ -80,7 +80,7 @@ async def _open(host: Host) -> asyncssh.SSHClientConnection:
         options = await asyncio.to_thread(
             asyncssh.SSHClientConnectionOptions, options=options, known_hosts=read
         )
-    except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
+    except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError, OSError) as error:
         raise FlashError(
             f"the key {host.identity or 'of ~/.ssh'} cannot be used: {error}",
             "give another --identity; one with a password goes into ssh-agent: ssh-add FILE",
@@ -115,6 +115,7 @@ def _options(host: Host) -> asyncssh.SSHClientConnectionOptions:
         given["client_keys"] = [str(host.identity)]
     options = asyncssh.SSHClientConnectionOptions(
         host=host.address,
+        config=(),  # ~/.ssh/config
         connect_timeout=_CONNECT_S,
         login_timeout=_LOGIN_S,
         keepalive_interval=_ALIVE_S,

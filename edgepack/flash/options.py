@@ -15,6 +15,9 @@ class FlashOptions:
 
     Attributes:
         restart, probe: programs with arguments, run on the board without a shell; None: none.
+        python: the interpreter on the board that has numpy and onnxruntime; None: python3.
+        engine: who builds TensorRT's engine there: `auto`, `trtexec`, `onnxruntime`, `none`.
+        engine_seconds: how long that may take.
         trial_seconds: how long the board waits for the host's word before it goes back.
         unattended: the board's probes decide alone.
         dry_run: preflight only.
@@ -23,6 +26,9 @@ class FlashOptions:
 
     restart: tuple[str, ...] | None = None
     probe: tuple[str, ...] | None = None
+    python: str | None = None
+    engine: str = "auto"
+    engine_seconds: int = 1800
     trial_seconds: int = 120
     unattended: bool = False
     allow_unsigned: bool = False
@@ -35,12 +41,31 @@ class FlashOptions:
             "allow_unsigned": self.allow_unsigned,
             "unattended": self.unattended,
             "trial_seconds": self.trial_seconds,
+            "engine": self.engine,
+            "engine_seconds": self.engine_seconds,
         }
+        if self.python is not None:
+            given["python"] = self.python
         if self.restart is not None:
             given["restart"] = list(self.restart)
         if self.probe is not None:
             given["probe"] = list(self.probe)
         return given
+
+
+#: Who may build an engine on the board.
+ENGINES = ("auto", "trtexec", "onnxruntime", "none")
+
+
+def as_engine(name: str) -> str:
+    """The name, if it is one of ENGINES.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if name not in ENGINES:
+        raise UsageError(f"--engine {name!r} is not known", f"choose from {', '.join(ENGINES)}")
+    return name
 
 
 def as_argv(option: str, line: str | None) -> tuple[str, ...] | None:

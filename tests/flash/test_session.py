@@ -52,7 +52,10 @@ def test_a_flash_sends_every_file_once_and_ends_committed(board: LocalBoard, bun
     assert result.report == {"median_ms": 1.5}
     assert (board.root / APP / "current.txt").read_text() == result.release
     begin = json.loads((board.root / APP / "begin.json").read_text())
-    assert begin["options"] == {"allow_unsigned": False, "unattended": False, "trial_seconds": 120}
+    assert begin["options"] == {
+        **{"allow_unsigned": False, "unattended": False, "trial_seconds": 120},
+        **{"engine": "auto", "engine_seconds": 1800},
+    }
 
 
 def test_a_second_flash_of_the_same_files_sends_nothing(
@@ -80,7 +83,7 @@ def test_a_link_cut_while_uploading_is_taken_up_where_it_broke(
     board: LocalBoard, bundle: Path, line: Cable, percent: int
 ) -> None:
     size = payload_size(bundle)
-    line.cut_at = size * percent // 100 + 20_000
+    line.at(size * percent // 100 + 20_000, line.cut)
     result = flash(board, bundle, port=line.port)
     assert (result.outcome, result.links) == ("committed", 2), result.error
     # Lost is at most what was under way; the rest was taken up where it broke.

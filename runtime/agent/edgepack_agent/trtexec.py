@@ -15,6 +15,7 @@ import tempfile
 from typing import Any, Callable, NamedTuple
 
 from edgepack_agent import ranges
+from edgepack_agent.preflight import TENSORRT
 from edgepack_agent.probe import ended
 from edgepack_agent.run import Ran, run
 from edgepack_trust import Refusal
@@ -50,18 +51,16 @@ def flags(version: str, manifest: dict[str, Any]) -> list[str]:
     """What shapes the engine, for this version of TensorRT.
 
     From 9 on a network can be strongly typed: the engine computes in the types that the ONNX file has, which were measured when it was built.
-    Before, TensorRT chooses, and has to be allowed FP16 and INT8.
+    Before, TensorRT chooses, and has to be allowed FP16 and INT8: as the manifest allows it onnxruntime's provider.
     """
-    options: dict[str, str] = {}
-    for provider in manifest["runtime"]["providers"]:
-        options.update(provider["options"])
+    providers = {p["name"]: p["options"] for p in manifest["runtime"]["providers"]}
+    options: dict[str, str] = providers.get(TENSORRT, {})
     # Without a unit it is MiB in every version; units came with 8.6.
     workspace = int(options.get(_WORKSPACE, 2 << 30)) >> 20
     chosen = [f"--memPoolSize=workspace:{workspace}"]
     if release_of(version) >= (9,):
         return [*chosen, "--stronglyTyped"]
-    precision = manifest["model"]["precision"]
-    return chosen + ["--" + name for name in ("fp16", "int8") if precision == name]
+    return chosen + ["--" + n for n in ("fp16", "int8") if options.get(f"trt_{n}_enable") == "1"]
 
 
 def build(job: Build, progress: Callable[[str], None]) -> None:
