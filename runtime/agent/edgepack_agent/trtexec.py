@@ -177,6 +177,22 @@ def prove(job: Build, progress: Callable[[str], None]) -> dict[str, Any]:
     return {"proven": True, "cases": cases}
 
 
+def measure(job: Build, progress: Callable[[str], None]) -> dict[str, Any] | None:
+    """How long one inference takes, copies to and from the GPU included: `{"median_ms", "p95_ms", "min_ms", "max_ms"}`.
+
+    None where trtexec does not say: an engine that has proven itself is not refused for that.
+    """
+    progress("trtexec times the engine")
+    argv = [job.program, "--loadEngine=" + job.part, "--duration=3"]
+    ran = run(argv, seconds=_PROVE_SECONDS, cwd=job.release)
+    line = re.search(r"\[I\] Latency: (min = .*)", ran.stdout)
+    if ran.code or line is None:
+        return None
+    said = dict(re.findall(r"(min|max|median|percentile\(95%\)) = ([\d.]+) ms", line.group(1)))
+    names = {"min": "min_ms", "median": "median_ms", "percentile(95%)": "p95_ms", "max": "max_ms"}
+    return {name: float(said[word]) for word, name in names.items() if word in said}
+
+
 def _unprovable(job: Build) -> str | None:
     """Why trtexec cannot be given the golden inputs as they are; None if it can."""
     if not job.manifest["golden"]:
