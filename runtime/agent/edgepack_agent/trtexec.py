@@ -100,11 +100,12 @@ def build(job: Build, progress: Callable[[str], None]) -> None:
 
 
 #: The misspelling is TensorRT's.
-_OUT_OF_MEMORY = re.compile(
+OUT_OF_MEMORY = re.compile(
     r"out of memory|Requested amount of GPU memory|memory is insufficient|insuff?icient memory|OutOfMemory|std::bad_alloc"
     r"|NvMapMemAlloc|Cannot allocate memory|cudaErrorMemoryAllocation",
     re.IGNORECASE,
 )
+MEMORY_FIX = "stop what else runs (a desktop: sudo systemctl isolate multi-user.target), add swap, or build a smaller model (int8)"
 _UNKNOWN_OPTION = re.compile(r"Unknown option: *(\S+)")
 _ERRORS = re.compile(r"^.*\[E\] *(.*)$", re.MULTILINE)
 
@@ -120,7 +121,7 @@ def _refusal(ran: Ran, job: Build) -> Refusal:
         return Refusal(
             "engine",
             f"trtexec ran out of memory: {line}",
-            "stop what else runs (a desktop: sudo systemctl isolate multi-user.target), add swap, or build a smaller model (int8)",
+            MEMORY_FIX,
         )
     option = _UNKNOWN_OPTION.search(text)
     if option:
@@ -137,7 +138,7 @@ def _refusal(ran: Ran, job: Build) -> Refusal:
 
 def _out_of_memory(text: str) -> str | None:
     """The line that says so. A warning counts only where no tactic was left: TensorRT passes over those that do not fit."""
-    lines = [line for line in text.splitlines() if _OUT_OF_MEMORY.search(line)]
+    lines = [line for line in text.splitlines() if OUT_OF_MEMORY.search(line)]
     fatal = [line for line in lines if not re.search(r"\[[WIV]\]", line)]
     if not fatal and "Could not find any implementation" not in text:
         return None
