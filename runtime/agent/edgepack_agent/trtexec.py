@@ -100,11 +100,12 @@ def build(job: Build, progress: Callable[[str], None]) -> None:
 
 
 #: The misspelling is TensorRT's.
-_OUT_OF_MEMORY = re.compile(
+OUT_OF_MEMORY = re.compile(
     r"out of memory|Requested amount of GPU memory|memory is insufficient|insuff?icient memory|OutOfMemory|std::bad_alloc"
     r"|NvMapMemAlloc|Cannot allocate memory|cudaErrorMemoryAllocation",
     re.IGNORECASE,
 )
+MEMORY_FIX = "stop what else runs (a desktop: sudo systemctl isolate multi-user.target), add swap, or build a smaller model (int8)"
 _UNKNOWN_OPTION = re.compile(r"Unknown option: *(\S+)")
 _ERRORS = re.compile(r"^.*\[E\] *(.*)$", re.MULTILINE)
 
@@ -120,7 +121,7 @@ def _refusal(ran: Ran, job: Build) -> Refusal:
         return Refusal(
             "engine",
             f"trtexec ran out of memory: {line}",
-            "stop what else runs (a desktop: sudo systemctl isolate multi-user.target), add swap, or build a smaller model (int8)",
+            MEMORY_FIX,
         )
     option = _UNKNOWN_OPTION.search(text)
     if option:
@@ -137,7 +138,7 @@ def _refusal(ran: Ran, job: Build) -> Refusal:
 
 def _out_of_memory(text: str) -> str | None:
     """The line that says so. A warning counts only where no tactic was left: TensorRT passes over those that do not fit."""
-    lines = [line for line in text.splitlines() if _OUT_OF_MEMORY.search(line)]
+    lines = [line for line in text.splitlines() if OUT_OF_MEMORY.search(line)]
     fatal = [line for line in lines if not re.search(r"\[[WIV]\]", line)]
     if not fatal and "Could not find any implementation" not in text:
         return None
@@ -175,6 +176,22 @@ def prove(job: Build, progress: Callable[[str], None]) -> dict[str, Any]:
             "build the bundle in another precision (--precision fp32), or go without: --engine none",
         )
     return {"proven": True, "cases": cases}
+
+
+def measure(job: Build, progress: Callable[[str], None]) -> dict[str, Any] | None:
+    """How long one inference takes, copies to and from the GPU included: `{"median_ms", "p95_ms", "min_ms", "max_ms"}`.
+
+    None where trtexec does not say: an engine that has proven itself is not refused for that.
+    """
+    progress("trtexec times the engine")
+    argv = [job.program, "--loadEngine=" + job.part, "--duration=3"]
+    ran = run(argv, seconds=_PROVE_SECONDS, cwd=job.release)
+    line = re.search(r"\[I\] Latency: (min = .*)", ran.stdout)
+    if ran.code or line is None:
+        return None
+    said = dict(re.findall(r"(min|max|median|percentile\(95%\)) = ([\d.]+) ms", line.group(1)))
+    names = {"min": "min_ms", "median": "median_ms", "percentile(95%)": "p95_ms", "max": "max_ms"}
+    return {name: float(said[word]) for word, name in names.items() if word in said}
 
 
 def _unprovable(job: Build) -> str | None:
