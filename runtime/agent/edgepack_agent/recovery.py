@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any, NamedTuple
 
-from edgepack_agent import clock, conversation, durable, probe, releases, state, trial
+from edgepack_agent import agents, clock, conversation, durable, probe, releases, state, trial
 from edgepack_agent.journal import Journal
 from edgepack_agent.places import Places
 from edgepack_agent.state import State, Trial
@@ -74,6 +74,8 @@ def committed(places: Places, proven: State, journal: Journal) -> Result:
     now = trial.commit(places, proven, journal)
     try:
         trial.finish(places, now)
+        agents.clean(places)
+        journal.shorten()
     except OSError as error:
         journal.note("not-cleared-away", cause=str(error))
     return Result("committed", now.committed)
