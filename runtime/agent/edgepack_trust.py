@@ -463,7 +463,15 @@ def read_manifest(data: bytes, place: str) -> dict[str, Any]:
         same = folded(path)
         fields.require(same not in seen, f"{path!r} is there twice (as {seen.get(same)!r})")
         seen[same] = path
+    for same, path in seen.items():
+        above = next((seen[p] for p in _parents(same) if p in seen), None)
+        fields.require(above is None, f"{path!r} lies in {above!r}, which is a file")
     return dict(manifest)
+
+
+def _parents(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[:i]) for i in range(1, len(parts))]
 
 
 def read_trust(data: bytes, place: str) -> Trust:

@@ -195,6 +195,7 @@ MANIFEST = (
     Case(name="path of 5 KB", kind="manifest", cause="too long", does=first_file(path="a/" * 2500 + "a")),
     Case(name="path that is the manifest's", kind="manifest", cause="lists itself", does=first_file(path="manifest.json")),
     Case(name="two paths that differ in case alone", kind="manifest", cause="twice", does=first_file(path="MODEL/own.bin")),
+    Case(name="file in a file", kind="manifest", cause="lies in", does=first_file(path="model/own.bin/x")),
     Case(name="negative size", kind="manifest", does=first_file(size=-1)),
     Case(name="size that is no number", kind="manifest", does=first_file(size=1.5)),
     Case(name="hash that is none", kind="manifest", does=first_file(sha256="../../x")),

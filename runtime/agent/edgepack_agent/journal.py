@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 from edgepack_agent import clock, durable
 from edgepack_agent.places import Places
 
+#: Some thousand flashes.
+_LONG_BYTES = 4 << 20
+
 
 class Journal(NamedTuple):
     """Writes the events of one run: of a flash, a recovery, an order."""
@@ -37,6 +40,14 @@ class Journal(NamedTuple):
         """Append an event if that is possible: going back must work on a full disk, too."""
         with contextlib.suppress(OSError):
             self.add(event, **fields)
+
+    def shorten(self) -> None:
+        """Keep the newer half of a journal that has grown long."""
+        with open(self.places.journal, "rb") as file:
+            data = file.read()
+        if len(data) > _LONG_BYTES:
+            middle = data.index(b"\n", len(data) // 2) + 1
+            durable.write(self.places.journal, data[middle:])
 
     def ended(self, outcome: str, release: str | None, **fields: Any) -> None:
         """Note how a flash ended; `release` is what is current now."""

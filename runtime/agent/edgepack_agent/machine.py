@@ -9,6 +9,7 @@ import time
 from typing import Any, Callable
 
 from edgepack_agent import (
+    agents,
     clock,
     conversation,
     durable,
@@ -28,7 +29,7 @@ from edgepack_agent import (
 )
 from edgepack_agent.conversation import Begin, Channel
 from edgepack_agent.journal import Journal
-from edgepack_agent.places import Places, own_program
+from edgepack_agent.places import Places
 from edgepack_agent.recovery import Result
 from edgepack_trust import Refusal
 
@@ -79,16 +80,16 @@ class Flash:
         paper, planned = self._preflight()
         before = state.read(self._places) or state.State()
         unchanged = paper.name == before.committed and found.outcome != "stuck"
+        self._enter("BUILD" if unchanged else "UPLOAD")
         self._first_write(paper)
         if unchanged:
             releases.sign_anew(self._places, paper)
         else:
-            self._enter("UPLOAD", paper.name)
             self._upload(planned)
             self._enter("STAGE", paper.name)
             releases.stage(self._places, paper, planned.sources)
             incoming.clear(self._places)
-        self._enter("BUILD", paper.name)
+            self._enter("BUILD", paper.name)
         self._build(paper)
         self._enter("PROBE", paper.name)
         self._probe(paper)
@@ -105,7 +106,7 @@ class Flash:
         begin, places = self._begin, self._places
         self._enter("ARM", paper.name)
         attempt = trial.armed(paper.name, begin.flash_id, begin.by, self._options)
-        self._recover_by_this_agent()
+        agents.recover_by_this_one(places)
         trial.arm(places, before, attempt)
         timer.start(places, begin.flash_id)
         self._enter("SWITCH", paper.name)
@@ -257,13 +258,6 @@ class Flash:
 
     def _progress(self, name: str) -> Callable[[str], None]:
         return lambda detail: self._channel.say("progress", state=name, detail=detail)
-
-    def _recover_by_this_agent(self) -> None:
-        """What runs at boot is this agent: it knows the state that it is about to write."""
-        mine = own_program()
-        if os.path.dirname(mine) == self._places.agents:
-            link = os.path.join(self._places.agents, "current.pyz")
-            durable.point(link, os.path.basename(mine))
 
 
 _DETAILS = {

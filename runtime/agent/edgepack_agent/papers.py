@@ -47,7 +47,7 @@ def examine(places: Places, begin: Begin, known: State) -> Papers:
     """
     manifest, signed_by, renewed = _believed(places, begin, known)
     mine = own_program()
-    if os.path.isfile(mine) and _agents_of(manifest):
+    if os.path.isfile(mine) and agents_of(manifest):
         # Or a signature would not say what runs on the board.
         _require_listed(mine, manifest, "flash with a host that brings the bundle's own agent")
     seq = manifest["release"]["seq"]
@@ -152,7 +152,8 @@ def _unsigned(
     return manifest
 
 
-def _agents_of(manifest: dict[str, Any]) -> list[str]:
+def agents_of(manifest: dict[str, Any]) -> list[str]:
+    """The SHA-256 of the agents that a bundle brings: one, or none."""
     return [f["sha256"] for f in manifest["files"] if os.path.basename(f["path"]) == _AGENT]
 
 
@@ -161,7 +162,7 @@ def _require_listed(file: str, manifest: dict[str, Any], fix: str) -> str:
         digest = edgepack_trust.file_sha256(file)
     except OSError as error:
         raise durable.refusal(error) from error
-    listed = _agents_of(manifest)
+    listed = agents_of(manifest)
     if digest not in listed:
         brings = f"brings ({', '.join(listed) or 'none'})"
         raise Refusal("agent", f"{file} ({digest}) is not the agent that the bundle {brings}", fix)

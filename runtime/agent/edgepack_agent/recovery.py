@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any, NamedTuple
 
-from edgepack_agent import clock, conversation, durable, probe, releases, state, trial
+from edgepack_agent import agents, clock, conversation, durable, probe, releases, state, trial
 from edgepack_agent.journal import Journal
 from edgepack_agent.places import Places
 from edgepack_agent.state import State, Trial
@@ -74,6 +74,8 @@ def committed(places: Places, proven: State, journal: Journal) -> Result:
     now = trial.commit(places, proven, journal)
     try:
         trial.finish(places, now)
+        agents.clean(places)
+        journal.shorten()
     except OSError as error:
         journal.note("not-cleared-away", cause=str(error))
     return Result("committed", now.committed)
@@ -105,7 +107,7 @@ def step_back(places: Places, journal: Journal) -> Result:
     """
     first = recover(places, journal, end_trial=True)
     known = _known(places, journal)
-    if first.outcome in ("rolled-back", "stuck") and first.error is None:
+    if first.outcome == "rolled-back" or (first.outcome == "stuck" and known.previous is None):
         return first
     if known.previous is None:
         raise Refusal("no-previous", f"{places.app} has no previous release", "flash one")

@@ -31,7 +31,16 @@ def start(places: Places, flash_id: str) -> None:
     Raises:
         Refusal: of kind `timer`: it does not start.
     """
-    command = [sys.executable, "-I", own_program(), "--root", places.root, "--app", places.app]
+    command = [
+        sys.executable,
+        "-I",
+        "-S",
+        own_program(),
+        "--root",
+        places.root,
+        "--app",
+        places.app,
+    ]
     try:
         process = subprocess.Popen(
             [*command, "timer", flash_id],
