@@ -18,7 +18,8 @@ from edgepack.flash.keys import KeyWatch, KnownHosts
 _CONNECT_S, _LOGIN_S = 15, 30
 #: A cable that was pulled is noticed after three of these.
 _ALIVE_S = 5
-#: The quickest of what sshd offers in tests/benchmarks/flash_throughput.py comes first; `Ciphers` in ~/.ssh/config overrules.
+#: The quickest for this side, and for boards whose cores have AES instructions, as all Jetsons' do; see `Ciphers` in ~/.ssh/config
+#: for one that has none (tests/benchmarks/flash_throughput.py --sweep shows the difference).
 _CIPHERS = (
     *("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com"),
     *("aes128-ctr", "aes192-ctr", "aes256-ctr"),

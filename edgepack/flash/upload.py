@@ -14,8 +14,8 @@ import asyncssh
 from edgepack.errors import FlashError
 from edgepack.flash.link import Link
 
-#: Bytes in a write: what OpenSSH's limits@openssh.com allows at most; a server that says nothing gets what all take.
-_BLOCK, _SAFE_BLOCK = 255 * 1024, 32 * 1024
+#: Bytes in a write: what OpenSSH's limits@openssh.com allows at most; of a server that says nothing asyncssh assumes less.
+_BLOCK = 255 * 1024
 #: Bytes sent and not yet acknowledged: what the window of OpenSSH's sshd holds; more is lost when a link breaks.
 _UNDER_WAY = 2 * 1024 * 1024
 #: `f_flag` of statvfs@openssh.com (OpenSSH PROTOCOL, 4.3).
@@ -48,8 +48,7 @@ async def send(link: Link, source: Path, place: str, offset: int, moved: Moved) 
 async def _stream(
     link: Link, file: asyncssh.SFTPClientFile, source: Path, offset: int, moved: Moved
 ) -> None:
-    limit = link.sftp.limits.max_write_len
-    block = min(_BLOCK, limit) if link.sftp.limits.max_packet_len else _SAFE_BLOCK
+    block = min(_BLOCK, link.sftp.limits.max_write_len)
     under_way: deque[asyncio.Task[int]] = deque()
     try:
         with _opened(source) as read:

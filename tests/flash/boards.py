@@ -157,19 +157,23 @@ def local_board(root: Path, user_key: asyncssh.SSHKey, port: int = 0) -> Iterato
 class Cable:
     """A TCP connection through here to a port; it counts what goes to the board, and can be cut.
 
-    `cut_at`: after so many bytes towards the board the connection is reset, once. `pulled`: nothing passes, nothing ends.
+    `target`: the port it leads to. `pulled`: nothing passes, nothing ends.
     """
 
     def __init__(self, port: int) -> None:
-        self._target = port
+        self.target = port
         self.sent = 0
-        self.cut_at: int | None = None
+        self._at: tuple[int, Callable[[], None]] | None = None
         self.pulled = False
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._threads: list[threading.Thread] = []
         self._start(self._accept)
+
+    def at(self, sent: int, action: Callable[[], None]) -> None:
+        """Do something, once, when so many bytes went towards the board."""
+        self._at = (sent, action)
 
     def cut(self) -> None:
         """Every connection is reset."""
@@ -198,7 +202,7 @@ class Cable:
             while True:
                 near, _ = self._listener.accept()
                 try:
-                    far = socket.create_connection(("127.0.0.1", self._target))
+                    far = socket.create_connection(("127.0.0.1", self.target))
                 except OSError:
                     near.close()
                     continue
@@ -221,10 +225,9 @@ class Cable:
                     time.sleep(0.05)
                 if counts:
                     self.sent += len(data)
-                    if self.cut_at is not None and self.sent >= self.cut_at:
-                        self.cut_at = None
-                        self.cut()
-                        return
+                    if self._at is not None and self.sent >= self._at[0]:
+                        (_, action), self._at = self._at, None
+                        action()
                 sink.sendall(data)
         for end in (source, sink):
             with contextlib.suppress(OSError):

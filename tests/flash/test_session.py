@@ -83,7 +83,7 @@ def test_a_link_cut_while_uploading_is_taken_up_where_it_broke(
     board: LocalBoard, bundle: Path, line: Cable, percent: int
 ) -> None:
     size = payload_size(bundle)
-    line.cut_at = size * percent // 100 + 20_000
+    line.at(size * percent // 100 + 20_000, line.cut)
     result = flash(board, bundle, port=line.port)
     assert (result.outcome, result.links) == ("committed", 2), result.error
     # Lost is at most what was under way; the rest was taken up where it broke.

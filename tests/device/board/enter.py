@@ -13,6 +13,7 @@ import os
 import pwd
 import signal
 import sys
+import uuid
 from pathlib import Path
 
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -74,6 +75,8 @@ def assemble(image: Path, layer: Path) -> Path:
     mount("proc", root / "proc", "proc")
     (layer / "cpuinfo").write_text(CPUINFO)
     mount(str(layer / "cpuinfo"), root / "proc/cpuinfo", flags=BIND)
+    (layer / "boot_id").write_text(f"{uuid.uuid4()}\n")
+    mount(str(layer / "boot_id"), root / "proc/sys/kernel/random/boot_id", flags=BIND)
     mount("tmpfs", root / "sys", "tmpfs", data="size=4m")
     cpus = root / "sys/devices/system/cpu"
     cpus.mkdir(parents=True)

@@ -71,13 +71,15 @@ class Remote:
 
 
 @contextmanager
-def sshd(board: Board) -> Iterator[Remote]:
-    """The board, up and answering to a key of its own."""
-    keys = Path(tempfile.mkdtemp(prefix="board-keys."))
+def sshd(board: Board, keys: Path | None = None) -> Iterator[Remote]:
+    """The board, up and answering to a key of its own; `keys`: a folder for them, or with those of an earlier boot."""
+    own = keys is None
+    keys = keys or Path(tempfile.mkdtemp(prefix="board-keys."))
     try:
         for name in ("board", "user"):
             command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", keys / name]
-            subprocess.run(command, check=True)
+            if not (keys / name).exists():
+                subprocess.run(command, check=True)
         port = _free_port()
         environment = " ".join(f"{k}={shlex.quote(v)}" for k, v in ENVIRONMENT.items())
         config = _CONFIG.substitute(port=port, environment=environment)
@@ -103,7 +105,8 @@ def sshd(board: Board) -> Iterator[Remote]:
             process.kill()
             process.wait(30)
     finally:
-        shutil.rmtree(keys)
+        if own:
+            shutil.rmtree(keys)
 
 
 def _free_port() -> int:

@@ -1,0 +1,149 @@
+"""Flashing a real arm64 userland over its own sshd, with the agent that bundles bring: as root and as nobody special, through cuts and kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.agent.bundles import files
+from tests.flash.boards import Cable, cable
+from tests.flash.bundles import APP, make, real_agent, some_bytes, write_trust
+from tests.flash.emulated import Emulated, current, emulated
+
+ROOT = "/home/edge/edgepack"
+SIZE = 8_000_000
+
+
+@dataclass(kw_only=True)
+class Desk:
+    """A user's machine with a cable to the board."""
+
+    board: Emulated
+    line: Cable
+    home: Path
+    first: Path
+    second: Path
+    trust: Path
+
+    def start(self, *arguments: object) -> subprocess.Popen[str]:
+        known = self.home / ".ssh/known_hosts"
+        known.write_text(self.board.known(self.line.port))
+        return subprocess.Popen(
+            [sys.executable, "-m", "edgepack", *map(str, arguments), "--json"],
+            env={**os.environ, "HOME": str(self.home)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def options(self, user: str) -> list[object]:
+        key: list[object] = ["-i", self.board.remote.keys / "user"]
+        return [
+            f"{user}@127.0.0.1:{self.line.port}",
+            *key,
+            *(["--root", ROOT] if user == "edge" else []),
+        ]
+
+    def flash(self, bundle: Path, user: str = "edge", *more: object) -> dict[str, Any]:
+        return ended(self.start("flash", bundle, *self.options(user), *more))
+
+    def order(self, what: str, user: str) -> dict[str, Any]:
+        out, err = self.start("board", what, *self.options(user)).communicate(timeout=120)
+        assert out, err
+        answer: dict[str, Any] = json.loads(out)[APP]
+        return answer
+
+
+def ended(running: subprocess.Popen[str]) -> dict[str, Any]:
+    """What became of the one board."""
+    out, err = running.communicate(timeout=240)
+    assert out, err
+    print(err)
+    (board,) = json.loads(out)["boards"]
+    return {**board, "code": running.returncode, "said": err}
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    folder = tmp_path_factory.mktemp("desk")
+    (folder / "home/.ssh").mkdir(parents=True)
+    shared = {"model/m.onnx": some_bytes(SIZE)}
+    with emulated() as board, cable(board.remote.port) as line:
+        yield Desk(
+            board=board,
+            line=line,
+            home=folder / "home",
+            first=make(folder / "first", {**files("1"), **shared}, agent=real_agent()),
+            second=make(folder / "second", {**files("2"), **shared}, agent=real_agent(), seq=2),
+            trust=write_trust(folder / "trust.json"),
+        )
+
+
+def test_a_user_who_is_not_root_flashes_through_a_connection_that_is_killed(desk: Desk) -> None:
+    desk.line.sent = 0
+    desk.line.at(SIZE * 9 // 10, lambda: desk.board.kill(desk.board.connections()))
+    result = desk.flash(desk.first, "edge", "--trust", desk.trust)
+    assert (result["outcome"], result["links"], result["code"]) == ("committed", 2, 0), result
+    assert current(desk.board.folder(f"{ROOT}/{APP}")) == result["release"]
+    # Under way were 2 MB at most; the agent and the manifests crossed twice.
+    assert SIZE < desk.line.sent < SIZE + 3_500_000
+
+
+def test_the_same_bundle_again_sends_no_payload_and_a_second_release_what_changed(
+    desk: Desk,
+) -> None:
+    desk.line.sent = 0
+    result = desk.flash(desk.first)
+    assert (result["outcome"], result["sent_bytes"]) == ("unchanged", 0), result
+    assert desk.line.sent < 30_000
+    desk.line.sent = 0
+    first = desk.start("flash", desk.second, *desk.options("edge"))
+    assert first.stderr is not None
+    heard = ""
+    while "UPLOAD" not in heard:
+        heard = first.stderr.readline()
+        assert heard
+    other = desk.flash(desk.second, "edge", "--patience", 0)
+    result = ended(first)
+    assert (result["outcome"], result["sent_bytes"]) == ("committed", 20_000), result
+    assert (other["outcome"], other["error"]["kind"]) in (
+        ("refused", "locked"),
+        ("refused", "trial"),
+    )
+
+
+def test_a_power_cut_in_trial_ends_in_the_old_release_and_the_host_is_told(desk: Desk) -> None:
+    result = desk.flash(desk.first, "root", "--trust", desk.trust)
+    assert result["outcome"] == "committed", result
+    running = desk.start("flash", desk.second, *desk.options("root"))
+    assert running.stderr is not None
+    assert any("SWITCH" in line for line in running.stderr)
+    desk.board.cut_power()
+    assert current(desk.board.folder(f"/var/lib/edgepack/{APP}")) in (
+        *(result["release"], f"2-{digest(desk.second)}"),
+    )
+    desk.board.boot()
+    desk.line.target = desk.board.remote.port
+    # As the unit at boot does, before the app starts.
+    recover = ["/var/lib/edgepack/agent/current.pyz", "--app", APP, "recover"]
+    done = desk.board.remote.run(shlex.join(["python3", "-I", *recover]), "root")
+    assert json.loads(done.stdout.splitlines()[-1])["outcome"] == "rolled-back", done
+    told = ended(running)
+    assert told["outcome"] in ("rolled-back", "committed"), told
+    status = desk.order("status", "root")
+    assert status["current"] == current(desk.board.folder(f"/var/lib/edgepack/{APP}"))
+    assert status["current"] == told["release"]
+
+
+def digest(bundle: Path) -> str:
+    return sha256((bundle / "manifest.json").read_bytes()).hexdigest()[:12]
