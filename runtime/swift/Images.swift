@@ -1,7 +1,14 @@
-// Images as inputs, by the manifest's preprocessing (edgepack's runtime/README.md has each field).
+// Images as inputs, by the manifest's preprocessing (edgepack's runtime/README.md has each field). An app without images needs
+// neither this file nor AppleImages.swift.
 import Foundation
 
-struct Preprocessing: Decodable {
+/// What manifest.json says of it, in the order of its inputs.
+private struct Ways: Decodable {
+  struct Input: Decodable { let preprocessing: Preprocessing? }
+  let inputs: [Input]
+}
+
+private struct Preprocessing: Decodable {
   enum Resize: String, Decodable { case stretch, crop, letterbox }
   enum Interpolation: String, Decodable { case nearest, area, bilinear, bicubic, lanczos }
   enum Channels: String, Decodable { case gray, rgb, bgr, rgba }
@@ -13,7 +20,8 @@ struct Preprocessing: Decodable {
 extension EdgepackBundle {
   /// The input that takes images, for one of red, green, blue, alpha, a byte each. Resized as Pillow does.
   public func image(rgba: [UInt8], width: Int, height: Int) throws -> Tensor {
-    guard let spec = inputs.first(where: { $0.preprocessing != nil }), let way = spec.preprocessing else {
+    let ways = (try? JSONDecoder().decode(Ways.self, from: json))?.inputs ?? []
+    guard let (spec, input) = zip(inputs, ways).first(where: { $1.preprocessing != nil }), let way = input.preprocessing else {
       throw EdgepackError("manifest-invalid", "manifest.json does not say how an image becomes an input")
     }
     guard width > 0, height > 0, rgba.count == 4 * width * height else {
