@@ -57,6 +57,7 @@ class PrecisionSpec(BaseModel):
     Attributes:
         steps: what comes after the profile's own steps.
         variants: what to try, in this order, where the steps lose too much accuracy. Without one, nothing else is tried.
+        provider_options: by provider, options beside those that the profile gives it for every precision.
         parity: how far each stage may be from the source framework on the build machine.
         device: how far the device may be from the shipped model's answers on the build machine.
     """
@@ -64,6 +65,7 @@ class PrecisionSpec(BaseModel):
     model_config = _STRICT
     steps: tuple[StepSpec, ...] = ()
     variants: tuple[Variant, ...] = ()
+    provider_options: dict[str, dict[str, str]] = Field(default_factory=dict)
     parity: Tolerance
     device: Tolerance
 
@@ -131,6 +133,15 @@ class TargetProfile(BaseModel):
                 raise ValueError(f"{key}: {error}") from error
         return value
 
+    def runtime_for(self, precision: Precision) -> Runtime:
+        """What runs a model of that precision on the device."""
+        options = self.precisions[precision].provider_options
+        providers = tuple(
+            p.model_copy(update={"options": {**p.options, **options.get(p.name, {})}})
+            for p in self.runtime.providers
+        )
+        return self.runtime.model_copy(update={"providers": providers})
+
     def as_yaml_data(self) -> dict[str, Any]:
         """Plain data in the form of a profile file: loading it gives this profile again."""
         data = self.model_dump(mode="json")
@@ -139,6 +150,17 @@ class TargetProfile(BaseModel):
                 {s["name"]: s["options"]} if s["options"] else s["name"] for s in holder["steps"]
             ]
         return data
+
+    @pydantic.model_validator(mode="after")
+    def _provider_options_are_of_its_providers(self) -> TargetProfile:
+        known = [provider.name for provider in self.runtime.providers]
+        for precision, spec in self.precisions.items():
+            for name in spec.provider_options:
+                if name not in known:
+                    raise ValueError(
+                        f"{precision} has provider_options for {name}, which runtime.providers does not list"
+                    )
+        return self
 
     @pydantic.model_validator(mode="after")
     def _auto_is_legal(self) -> TargetProfile:

@@ -99,6 +99,11 @@ class Child:
         while (message := self.hear()) is not None:
             yield message
 
+    def hang_up_in(self) -> None:
+        """The host says no more, and listens."""
+        os.close(self.stdin)
+        self.stdin = -1
+
     def hang_up(self) -> None:
         """The host is gone: both ends close."""
         for descriptor in (self.stdin, self.stdout):

@@ -16,6 +16,7 @@ import onnx
 import pytest
 
 import edgepack
+from edgepack.resources import RUNTIME
 from edgepack_agent import engine
 from edgepack_agent.facts import Facts
 from edgepack_trust import Refusal
@@ -138,7 +139,10 @@ def test_each_tensorrt_gets_its_own_options_and_the_engine_answers(
     assert build[0] == f"--onnx={bench.manifest['model']['path']}"
     assert [o for o in build if "=" not in o] == flags
     assert "--memPoolSize=workspace:2048" in build
-    assert len(proofs) == len(bench.manifest["golden"])
+    assert len(proofs) == len(bench.manifest["golden"]) + 1
+    assert report["latency"] == {
+        **{"min_ms": 2240.97, "median_ms": 2241.13, "p95_ms": 2241.41, "max_ms": 2241.41}
+    }
     assert (report["built"], report["found"], report["proven"]) == ("trtexec", False, True)
     assert len(report["cases"]) == 2 * len(bench.manifest["golden"])
     plan = Path(report["plan"])
@@ -266,7 +270,7 @@ def test_nor_after_a_change_of_model_or_workspace(bench: Bench) -> None:
     bench.manifest["runtime"]["providers"][0]["options"]["trt_max_workspace_size"] = str(1 << 30)
     third = bench.build()
     assert len({first["folder"], second["folder"], third["folder"]}) == 3
-    assert "--memPoolSize=workspace:1024" in bench.calls[-1]
+    assert "--memPoolSize=workspace:1024" in bench.calls[-2]
 
 
 def _cut(plan: Path) -> None:
@@ -360,6 +364,37 @@ def test_onnxruntimes_engine_is_the_one_that_the_loader_will_run(
     report = bench.build()
     assert (report["built"], report["found"]) == ("onnxruntime", bool(kept))
     assert report["folder"] == f"{bench.engines}/0123"
+
+
+FAILING_LOADER = """
+import json
+why = "[ONNXRuntimeError] : 11 : EP_FAIL : TensorRT EP could not build engine for fused node: %s"
+print(json.dumps({"provider": "CUDAExecutionProvider", "passed_over": {"TensorrtExecutionProvider": why}}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "fix"), [("graph_0", "--engine none"), ("Cuda Runtime (out of memory)", "add swap")]
+)
+def test_a_tensorrt_that_is_there_and_fails_is_not_passed_over(
+    bench: Bench, tmp_path: Path, said: str, fix: str
+) -> None:
+    """The words are onnxruntime's: github.com/microsoft/onnxruntime/issues/13381."""
+    bench.release = tmp_path / "release"
+    (bench.release / "loader").mkdir(parents=True)
+    (bench.release / "loader/edgepack_loader.py").write_text(FAILING_LOADER % said)
+    bench.options["engine"] = "auto"
+    refusal = bench.refusal()
+    assert said in refusal.cause
+    assert fix in refusal.fix
+
+
+@pytest.mark.parametrize(
+    "why", ["is built without it", "a library or the device is missing", "it takes none"]
+)
+def test_what_means_that_there_is_no_tensorrt_is_what_the_loader_says(why: str) -> None:
+    assert why in (RUNTIME / "python/edgepack_loader.py").read_text()
+    assert engine._ABSENT.search(why)
 
 
 # What goes when

@@ -174,3 +174,9 @@ def test_a_restart_that_hangs_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
         probe.restart({"restart": ["sleep", "60"]})
     assert refused.value.kind == "restart"
     assert json.dumps(refused.value.fix)
+
+
+def test_after_a_switch_the_loader_has_less_time_than_an_engine_takes(tmp_path: Path) -> None:
+    place = release(tmp_path, "time.sleep(60)")
+    with pytest.raises(Refusal, match="still busy with `self-test` after 1 s"):
+        probe.golden(place, "/engines", {**OPTIONS, "engine_seconds": 1800}, limit=1)

@@ -13,7 +13,7 @@ import yaml
 from edgepack.cli.targets import show
 from edgepack.errors import TargetError
 from edgepack.resources import TARGETS
-from edgepack.targets import list_targets, load_file, load_target
+from edgepack.targets import Precision, list_targets, load_file, load_target
 from tests.targets.conftest import Profile
 
 #: Abstract profiles begin with an underscore; `test_abstract_profiles_begin_with_an_underscore` holds them to it.
@@ -214,6 +214,10 @@ def test_a_precision_that_does_not_exist_is_refused(profile: Profile) -> None:
         ),
         ("auto: {candidates: []}", "auto.candidates"),
         ("auto: {timed_with: stopwatch}", "auto.timed_with"),
+        (
+            "precisions: {fp16: {provider_options: {CPUExecutionProvider: {a: 1}}}}",
+            "precisions.fp16.provider_options.CPUExecutionProvider.a",
+        ),
         ("requires: {l4t: '36'}", "requires"),
         ("requires: {l4t: '>=new'}", "requires"),
         ("requires: {memory: '>=4GB'}", "requires"),
@@ -384,6 +388,32 @@ def test_wrong_steps_of_a_precision_are_refused_under_its_name(
     error = refusal(path)
     assert f"steps of {precision}" in error.cause
     assert said in error.cause
+
+
+def test_a_precision_may_have_options_of_the_profiles_own_providers_only(profile: Profile) -> None:
+    lines = ("precisions:", "  fp32:", "    provider_options: {CUDAExecutionProvider: {a: b}}")
+    assert (
+        "fp32 has provider_options for CUDAExecutionProvider"
+        in refusal(profile("extends: android", "title: x", *lines)).cause
+    )
+
+
+@pytest.mark.parametrize(
+    ("precision", "allowed"),
+    [("fp32", {}), ("fp16", {"trt_fp16_enable": "1"}), ("int8", {"trt_int8_enable": "1"})],
+)
+def test_tensorrt_is_allowed_the_precision_of_the_model_and_no_other(
+    precision: Precision, allowed: dict[str, str]
+) -> None:
+    """Without it, an FP16 model runs in FP32 there, and one with Q/DQ does not build (onnxruntime#13381)."""
+    for path in TARGETS.glob("jetson*.yaml"):
+        profile = load_file(path)
+        first, *others = profile.runtime_for(precision).providers
+        assert {
+            k: v for k, v in first.options.items() if k.startswith(("trt_fp16", "trt_int8"))
+        } == allowed
+        assert first.options.items() >= profile.runtime.providers[0].options.items()
+        assert others == list(profile.runtime.providers[1:])
 
 
 def test_auto_may_not_choose_a_precision_that_is_not_listed(profile: Profile) -> None:

@@ -1,7 +1,8 @@
 """TensorRT's engine for a release, built on the board it is for, under a name that says all it is bound to.
 
 Who builds it: `onnxruntime` with its TensorRT provider, through the release's own loader, which then runs that very engine; or NVIDIA's
-`trtexec`, for apps that use TensorRT without ONNX Runtime. `auto` asks the first, and the second where the first has no TensorRT.
+`trtexec`, for apps that use TensorRT without ONNX Runtime. `auto` asks the first, and the second where the first has no TensorRT. One that is
+there and fails is a refusal: an app on something slower than it was built for is not what was asked for.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ from edgepack_agent.probe import loader
 from edgepack_trust import Refusal, file_sha256
 
 PLAN = "engine.plan"
+#: Of what the loader says of a provider that it passed over: there is none here, or none for this model. Anything else is a failure.
+_ABSENT = re.compile(
+    r"is built without it$|^a library or the device is missing|^it takes none|^it opens with"
+)
 _SECONDS = 1800
 #: The loader's folders have such names, too.
 _KEY = re.compile(r"[0-9a-f]{32}")
@@ -89,12 +94,15 @@ def _by_onnxruntime(
     report = loader(release, ["report", "--cache-dir", engines], options, "engine", progress)
     cache, seconds = report.get("engine_cache"), round(time.monotonic() - begin, 3)
     if report["provider"] != TENSORRT:
-        return _nothing(
-            report["passed_over"].get(TENSORRT) or "it opens with " + report["provider"]
-        )
+        why = report["passed_over"].get(TENSORRT) or "it opens with " + report["provider"]
+        if not _ABSENT.search(why):
+            fix = "see the board's onnxruntime and TensorRT, or go without: --engine none"
+            fix = trtexec.MEMORY_FIX if trtexec.OUT_OF_MEMORY.search(why) else fix
+            raise Refusal("engine", "onnxruntime's TensorRT built no engine: " + why[:1000], fix)
+        return _nothing(why)
     return {
         "built": "onnxruntime",
-        "found": bool(cache and cache["kept"]),
+        "found": bool(cache and any(name.endswith(".engine") for name in cache["kept"])),
         "folder": cache["folder"] if cache else None,
         "key": cache["key"] if cache else None,
         "seconds": seconds,
@@ -154,6 +162,7 @@ def _by_trtexec(
         )
         trtexec.build(build, progress)
         proof = trtexec.prove(build, progress)
+        proof["latency"] = trtexec.measure(build, progress)
     except BaseException:
         # A timing cache may be what was wrong; without it TensorRT only takes longer.
         durable.remove(timing)

@@ -76,7 +76,7 @@ def read(root: str = "/") -> Facts:
         sm=board.sm or None,
         memory_total=int(total) << 10 if total else None,
         memory_available=int(available) << 10 if available else None,
-        power_mode=_power_mode() if here else None,
+        power_mode=power_mode() if here else None,
         python=platform.python_version(),
         boot_id=_text(root, "proc/sys/kernel/random/boot_id").strip() or None,
         clock=int(time.time()),
@@ -111,7 +111,8 @@ def _jetpack(root: str) -> str | None:
     return None
 
 
-def _power_mode() -> str | None:
+def power_mode() -> str | None:
+    """The name of the board's power mode, as nvpmodel gives it."""
     nvpmodel = program("nvpmodel")
     if nvpmodel is None:
         return None

@@ -10,7 +10,7 @@ import tempfile
 from contextlib import contextmanager
 from typing import Any, Iterator
 
-from edgepack_agent.facts import program, read
+from edgepack_agent.facts import power_mode, program
 from edgepack_agent.probe import loader
 
 _RUNS = 100
@@ -32,7 +32,7 @@ def measure(release: str, engines: str, options: dict[str, Any]) -> dict[str, An
     with _tegrastats() as lines:
         times = loader(release, ["latency", "--cache-dir", engines, "--runs", runs], options)
     # The mode may have been changed since the preflight.
-    return {**times, "power_mode": read().power_mode, "tegrastats": summary(lines)}
+    return {**times, "power_mode": power_mode(), "tegrastats": summary(lines)}
 
 
 @contextmanager

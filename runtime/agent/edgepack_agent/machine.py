@@ -58,7 +58,8 @@ class Flash:
                 result = self._locked()
             if result.outcome == "trial":
                 result = self._confirmed(result)
-        except (Refusal, OSError) as error:
+        # Also what nobody foresaw has an outcome, which is told.
+        except Exception as error:
             result = self._cut_short(durable.as_refusal(error))
         done: dict[str, Any] = {"outcome": result.outcome, "release": result.release}
         if result.error is not None:
@@ -125,6 +126,7 @@ class Flash:
         paper = papers.examine(self._places, self._begin, known)
         planned = incoming.plan(self._places, paper)
         self._board = facts.read()
+        self._report["board"] = self._board.as_json()
         self._report["preflight"] = preflight.check(
             paper.manifest,
             self._board,
@@ -190,7 +192,8 @@ class Flash:
         """The app, restarted, answers; without a probe of its own, the release does, as `current`."""
         probe.restart(self._options)
         if self._begin.options.probe is None:
-            probe.golden(self._places.current, self._places.engines, self._options)
+            places, limit = self._places, trial.OWN_PROBES_SECONDS / 2
+            probe.golden(places.current, places.engines, self._options, limit)
         self._report["probes"] = probe.probes(self._options)
 
     def _confirmed(self, waiting: Result) -> Result:

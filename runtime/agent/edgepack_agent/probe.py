@@ -17,15 +17,19 @@ _ANSWER_BYTES = 16 << 20
 _ENGINE_SECONDS, _PROBE_SECONDS, _PROBES, _RESTART_SECONDS = 1800, 30, 3, 90
 
 
-def golden(release: str, engines: str, options: dict[str, Any]) -> dict[str, Any]:
+def golden(
+    release: str, engines: str, options: dict[str, Any], limit: float | None = None
+) -> dict[str, Any]:
     """What the release's own loader says of its golden cases: `{"passed": True, "cases", "report", "seconds"}`.
 
-    The first run may build an engine, so it may take `engine_seconds`.
+    It may take `limit` seconds; without one `engine_seconds`, as the first run may build an engine.
 
     Raises:
         Refusal: kind `probe`: an answer is off, or the model did not open; which, by how much, and what to do.
     """
     begin = time.monotonic()
+    if limit is not None:
+        options = {**options, "engine_seconds": limit}
     outcome = loader(release, ["self-test", "--cache-dir", engines], options)
     if not outcome.get("passed"):
         missed = [case for case in outcome.get("cases", []) if not case["passed"]]

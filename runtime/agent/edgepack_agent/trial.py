@@ -14,14 +14,14 @@ from edgepack_agent.places import Places
 from edgepack_agent.state import ARMED, WAITING, State, Trial
 
 #: How long the app's unit and the board's own probes may take, beside what the options say of each.
-_OWN_PROBES_SECONDS = 300
+OWN_PROBES_SECONDS = 300
 
 
 def armed(release: str, flash_id: str, by: str, options: dict[str, object]) -> Trial:
     """A trial that begins now."""
     seconds = options["trial_seconds"], options["probes"], options["probe_seconds"]
     assert isinstance(seconds[0], int)
-    deadline = clock.since_boot() + seconds[0] + _OWN_PROBES_SECONDS
+    deadline = clock.since_boot() + seconds[0] + OWN_PROBES_SECONDS
     return Trial(release, flash_id, by, clock.boot_id(), deadline, ARMED, options)
 
 

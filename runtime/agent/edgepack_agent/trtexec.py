@@ -15,6 +15,7 @@ import tempfile
 from typing import Any, Callable, NamedTuple
 
 from edgepack_agent import ranges
+from edgepack_agent.preflight import TENSORRT
 from edgepack_agent.probe import ended
 from edgepack_agent.run import Ran, run
 from edgepack_trust import Refusal
@@ -50,18 +51,16 @@ def flags(version: str, manifest: dict[str, Any]) -> list[str]:
     """What shapes the engine, for this version of TensorRT.
 
     From 9 on a network can be strongly typed: the engine computes in the types that the ONNX file has, which were measured when it was built.
-    Before, TensorRT chooses, and has to be allowed FP16 and INT8.
+    Before, TensorRT chooses, and has to be allowed FP16 and INT8: as the manifest allows it onnxruntime's provider.
     """
-    options: dict[str, str] = {}
-    for provider in manifest["runtime"]["providers"]:
-        options.update(provider["options"])
+    providers = {p["name"]: p["options"] for p in manifest["runtime"]["providers"]}
+    options: dict[str, str] = providers.get(TENSORRT, {})
     # Without a unit it is MiB in every version; units came with 8.6.
     workspace = int(options.get(_WORKSPACE, 2 << 30)) >> 20
     chosen = [f"--memPoolSize=workspace:{workspace}"]
     if release_of(version) >= (9,):
         return [*chosen, "--stronglyTyped"]
-    precision = manifest["model"]["precision"]
-    return chosen + ["--" + name for name in ("fp16", "int8") if precision == name]
+    return chosen + ["--" + n for n in ("fp16", "int8") if options.get(f"trt_{n}_enable") == "1"]
 
 
 def build(job: Build, progress: Callable[[str], None]) -> None:
@@ -101,11 +100,12 @@ def build(job: Build, progress: Callable[[str], None]) -> None:
 
 
 #: The misspelling is TensorRT's.
-_OUT_OF_MEMORY = re.compile(
+OUT_OF_MEMORY = re.compile(
     r"out of memory|Requested amount of GPU memory|memory is insufficient|insuff?icient memory|OutOfMemory|std::bad_alloc"
     r"|NvMapMemAlloc|Cannot allocate memory|cudaErrorMemoryAllocation",
     re.IGNORECASE,
 )
+MEMORY_FIX = "stop what else runs (a desktop: sudo systemctl isolate multi-user.target), add swap, or build a smaller model (int8)"
 _UNKNOWN_OPTION = re.compile(r"Unknown option: *(\S+)")
 _ERRORS = re.compile(r"^.*\[E\] *(.*)$", re.MULTILINE)
 
@@ -121,7 +121,7 @@ def _refusal(ran: Ran, job: Build) -> Refusal:
         return Refusal(
             "engine",
             f"trtexec ran out of memory: {line}",
-            "stop what else runs (a desktop: sudo systemctl isolate multi-user.target), add swap, or build a smaller model (int8)",
+            MEMORY_FIX,
         )
     option = _UNKNOWN_OPTION.search(text)
     if option:
@@ -138,7 +138,7 @@ def _refusal(ran: Ran, job: Build) -> Refusal:
 
 def _out_of_memory(text: str) -> str | None:
     """The line that says so. A warning counts only where no tactic was left: TensorRT passes over those that do not fit."""
-    lines = [line for line in text.splitlines() if _OUT_OF_MEMORY.search(line)]
+    lines = [line for line in text.splitlines() if OUT_OF_MEMORY.search(line)]
     fatal = [line for line in lines if not re.search(r"\[[WIV]\]", line)]
     if not fatal and "Could not find any implementation" not in text:
         return None
@@ -176,6 +176,22 @@ def prove(job: Build, progress: Callable[[str], None]) -> dict[str, Any]:
             "build the bundle in another precision (--precision fp32), or go without: --engine none",
         )
     return {"proven": True, "cases": cases}
+
+
+def measure(job: Build, progress: Callable[[str], None]) -> dict[str, Any] | None:
+    """How long one inference takes, copies to and from the GPU included: `{"median_ms", "p95_ms", "min_ms", "max_ms"}`.
+
+    None where trtexec does not say: an engine that has proven itself is not refused for that.
+    """
+    progress("trtexec times the engine")
+    argv = [job.program, "--loadEngine=" + job.part, "--duration=3"]
+    ran = run(argv, seconds=_PROVE_SECONDS, cwd=job.release)
+    line = re.search(r"\[I\] Latency: (min = .*)", ran.stdout)
+    if ran.code or line is None:
+        return None
+    said = dict(re.findall(r"(min|max|median|percentile\(95%\)) = ([\d.]+) ms", line.group(1)))
+    names = {"min": "min_ms", "median": "median_ms", "percentile(95%)": "p95_ms", "max": "max_ms"}
+    return {name: float(said[word]) for word, name in names.items() if word in said}
 
 
 def _unprovable(job: Build) -> str | None:
