@@ -21,6 +21,7 @@ from typing import Any
 
 from edgepack.bundle.application import application
 from edgepack.resources import RUNTIME
+from edgepack.trust.rules import rules
 from tests.agent.faults import Fault, install
 
 #: Loaded from there, as on a board; all of it at once, as children come by fork.
@@ -28,6 +29,8 @@ AGENT = Path(tempfile.mkdtemp(prefix="edgepack-agent-")) / "edgepack-agent.pyz"
 AGENT.write_bytes(application([RUNTIME / "agent", RUNTIME / "python/edgepack_loader.py"]))
 atexit.register(shutil.rmtree, AGENT.parent, ignore_errors=True)
 sys.path.insert(0, str(AGENT))
+# One module of that name for the host's side and the board's, or there are two classes Refusal.
+rules()
 
 from edgepack_agent import facts, orders, places, releases, timer  # noqa: E402
 
@@ -305,6 +308,11 @@ def wait_for(what: Callable[[], bool], seconds: float = 15) -> None:
     while not what():
         assert time.monotonic() < until, "it did not happen"
         time.sleep(0.05)
+
+
+def vanish(child: Child) -> None:
+    """The agent is killed; for `talk`."""
+    os.kill(child.pid, signal.SIGKILL)
 
 
 def kill(child: Child) -> None:

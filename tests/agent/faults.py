@@ -28,8 +28,8 @@ _EVENTS = (
     "subprocess.Popen",
 )
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-#: What takes space on a disk: the others work on a full one.
-_TAKES_SPACE = ("open", "os.link", "os.mkdir", "os.symlink", "os.write")
+#: What takes space on a disk, beside writing, if it makes something new; all else works on a full one.
+_MAKES = ("open", "os.link", "os.mkdir", "os.symlink")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,11 @@ def install(fault: Fault, root: Path, log: Path) -> None:
             if half is not None:
                 half()
             os.kill(os.getpid(), signal.SIGKILL)
-        elif event.startswith(_TAKES_SPACE if fault.error == errno.ENOSPC else "o"):
+        elif event == "subprocess.Popen":
+            return
+        elif fault.error != errno.ENOSPC or (
+            event == "os.write" or (event in _MAKES and not os.path.lexists(where))
+        ):
             raise OSError(fault.error, os.strerror(fault.error), where)
 
     def hear(event: str, arguments: tuple[Any, ...]) -> None:
@@ -76,7 +80,7 @@ def install(fault: Fault, root: Path, log: Path) -> None:
             return
         if event == "open" and not arguments[2] & _WRITING:
             return
-        path = arguments[1 if event == "os.symlink" else 0]
+        path = arguments[1 if event in ("os.symlink", "os.link") else 0]
         if isinstance(path, (str, bytes)) and os.fsdecode(path).startswith(below):
             happen(event, os.fsdecode(path))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent.board import Board, begin, swift, talk
+from tests.agent.board import Board, begin, send, swift, talk
 from tests.agent.cases import CASES, Case
 from tests.trust.bundles import snapshot
 
@@ -93,8 +93,6 @@ def test_a_flash_during_a_trial_is_refused_and_the_trial_goes_on(
     while said.get("type") != "confirm?":
         said = trial.hear() or {}
         if said["type"] == "need":
-            from tests.agent.board import send
-
             for need in said["files"]:
                 send(new, need)
             trial.say({"type": "uploaded"})

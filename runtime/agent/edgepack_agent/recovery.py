@@ -105,7 +105,7 @@ def step_back(places: Places, journal: Journal) -> Result:
     """
     first = recover(places, journal, end_trial=True)
     known = _known(places, journal)
-    if first.outcome in ("rolled-back", "stuck") and first.error is None:
+    if first.outcome == "rolled-back" or (first.outcome == "stuck" and known.previous is None):
         return first
     if known.previous is None:
         raise Refusal("no-previous", f"{places.app} has no previous release", "flash one")

@@ -110,8 +110,6 @@ def stage(places: Places, papers: Papers, sources: dict[str, str]) -> None:
         with contextlib.suppress(Refusal):
             check(places, papers.name)
             return
-        # It is of no use to anybody, even if `current` leads to it.
-        remove(places, papers.name)
     building = places.release(TEMPORARY + papers.name)
     durable.make_folder(places.releases)
     durable.remove(building)
@@ -129,6 +127,9 @@ def stage(places: Places, papers: Papers, sources: dict[str, str]) -> None:
     for parent, _, _ in os.walk(building):
         os.chmod(parent, 0o755)
     durable.sync_folders(building)
+    if os.path.lexists(target):
+        # It is damaged, so of no use to anybody, even if `current` leads to it; what was whole in it has been copied.
+        remove(places, papers.name)
     durable.rename(building, target)
 
 
