@@ -32,6 +32,8 @@ _POLL_S = 1.0
 _SPARE_S = 3.0
 #: After a trial's end, for the board to settle it.
 _SETTLED_S = 120.0
+#: Up to here the board writes nothing.
+_NOTHING_WRITTEN = ("CONNECT", "AGENT", "RECONNECT", "LOCK", "PREFLIGHT")
 _BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 
@@ -56,10 +58,10 @@ class Session:
         except EdgepackError as error:
             if self._ever_handed_over:
                 outcome = "unknown"
-            elif isinstance(error, LinkError):
+            elif self._links == 0 or isinstance(error, LinkError):
                 outcome = "unreachable"
             else:
-                outcome = "refused"
+                outcome = "refused" if self._state in _NOTHING_WRITTEN else "failed"
             return self._result(outcome, error=error)
         return self._of_agent(done)
 

@@ -31,7 +31,7 @@ async def send(link: Link, source: Path, place: str, offset: int, moved: Moved) 
     Writes go out in order, so that a file that was cut off holds what comes before its end.
 
     Raises:
-        FlashError: kind `disk-full`, `read-only`, `permission`, `sftp`, or `source`, which cannot be read; as `connected` where the link breaks.
+        FlashError: kind `disk`, `read-only`, `permission`, `sftp`, or `source`, which cannot be read; as `connected` where the link breaks.
     """
     flags = asyncssh.FXF_WRITE | asyncssh.FXF_CREAT | (0 if offset else asyncssh.FXF_TRUNC)
     try:
@@ -79,7 +79,7 @@ async def explain(link: Link, place: str, error: asyncssh.SFTPError) -> FlashErr
         return FlashError(
             f"the disk of {name} is full: {place} cannot be written",
             f"free some space under {link.host.root}; edgepack board status {name} lists the releases there",
-            kind="disk-full",
+            kind="disk",
         )
     if isinstance(error, asyncssh.SFTPWriteProtect) or (
         disk is not None and disk.flags & _READ_ONLY
