@@ -69,10 +69,7 @@ async def _stream(
 async def explain(link: Link, place: str, error: asyncssh.SFTPError) -> FlashError:
     """Why the board did not take a file; SFTP 3 says `Failure` of a full disk, so the board's disk is asked."""
     name, folder = link.host.name, str(PurePosixPath(place).parent)
-    disk = None
-    if isinstance(error, asyncssh.SFTPFailure):
-        with contextlib.suppress(asyncssh.SFTPError):
-            disk = await link.sftp.statvfs(folder)
+    disk = await _disk(link, place) if isinstance(error, asyncssh.SFTPFailure) else None
     if isinstance(error, (asyncssh.SFTPNoSpaceOnFilesystem, asyncssh.SFTPQuotaExceeded)) or (
         disk is not None and disk.bavail * disk.frsize < _BLOCK
     ):
@@ -89,7 +86,8 @@ async def explain(link: Link, place: str, error: asyncssh.SFTPError) -> FlashErr
             "remount it for writing, or give another --root",
             kind="read-only",
         )
-    if isinstance(error, asyncssh.SFTPPermissionDenied):
+    # No such file: a folder above it could not be made.
+    if isinstance(error, (asyncssh.SFTPPermissionDenied, asyncssh.SFTPNoSuchFile)):
         return FlashError(
             f"{link.user} may not write {place} on {name}",
             f"there: sudo install -d -o {link.user} {link.host.root}; or give a folder of {link.user}'s: --root",
@@ -98,6 +96,14 @@ async def explain(link: Link, place: str, error: asyncssh.SFTPError) -> FlashErr
     return FlashError(
         f"{name} does not take {place}: {error.reason}", "see whether it is there", kind="sftp"
     )
+
+
+async def _disk(link: Link, place: str) -> asyncssh.SFTPVFSAttrs | None:
+    """The file system of a place, or of the nearest folder above it that is there."""
+    for folder in PurePosixPath(place).parents:
+        with contextlib.suppress(asyncssh.SFTPError):
+            return await link.sftp.statvfs(str(folder))
+    return None
 
 
 @contextlib.contextmanager

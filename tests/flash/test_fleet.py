@@ -262,6 +262,14 @@ def test_a_call_that_makes_no_sense_says_so(
     assert (found, says in err) == (code, True), err
 
 
+def test_without_asyncssh_it_says_what_to_install(
+    small: Path, home: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    code, _, err = call("flash", small, "board")
+    assert (code, "pip install 'edgepack[flash]'" in err) == (9, True)
+
+
 # The bundle
 
 
