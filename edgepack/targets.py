@@ -197,7 +197,8 @@ def load_target(name: str) -> TargetProfile:
 def load_file(path: Path) -> TargetProfile:
     """The profile in a YAML file, with what it `extends` merged in.
 
-    Mappings are merged key by key; lists and scalars are replaced.
+    Mappings are merged key by key; lists and scalars are replaced. Then each `set: NAME` among steps gives way to the steps that
+    `step_sets` has under that name, so that a profile may change a set that those it extends use.
 
     Raises:
         TargetError: names file, line and key, with the nearest legal key.
@@ -205,6 +206,7 @@ def load_file(path: Path) -> TargetProfile:
     file = YamlFile(path)
     data = _inherit(file, seen=())
     data.setdefault("name", path.stem)
+    _spread_sets(data, file)
     try:
         profile = TargetProfile.model_validate(data)
     except pydantic.ValidationError as error:
@@ -250,6 +252,37 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         else:
             result[key] = value
     return result
+
+
+def _spread_sets(data: dict[str, Any], file: YamlFile) -> None:
+    """Put the steps of `step_sets` where `steps` name one."""
+    sets = data.pop("step_sets", {})
+    if not isinstance(sets, dict) or not all(isinstance(steps, list) for steps in sets.values()):
+        raise TargetError(
+            f"{_holder(file, ('step_sets',)).place(('step_sets',))}: step_sets must be lists of steps by name",
+            "write it as `step_sets: {mine: [shapes, simplify]}`",
+        )
+    precisions = data.get("precisions")
+    specs = precisions.items() if isinstance(precisions, dict) else ()
+    holders = [((), data), *((("precisions", name), spec) for name, spec in specs)]
+    for key, holder in holders:
+        if isinstance(holder, dict) and isinstance(holder.get("steps"), list):
+            place = _holder(file, (*key, "steps")).place((*key, "steps"))
+            steps = [_spread(item, sets, place) for item in holder["steps"]]
+            holder["steps"] = [step for spread in steps for step in spread]
+
+
+def _spread(item: Any, sets: dict[str, list[Any]], place: str) -> list[Any]:
+    if not (isinstance(item, dict) and list(item) == ["set"]):
+        return [item]
+    name = item["set"]
+    if name not in sets:
+        near = difflib.get_close_matches(str(name), list(sets), n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise TargetError(
+            f"{place}: step_sets has no {name!r}", f"{hint}sets: {', '.join(sets) or 'none'}"
+        )
+    return sets[name]
 
 
 def _owner(file: YamlFile, error: pydantic.ValidationError) -> YamlFile:
@@ -336,7 +369,7 @@ def _known_keys() -> dict[str, tuple[str, ...]]:
         return tuple(model.model_fields)
 
     return {
-        "": (*keys(TargetProfile), "extends", "abstract"),
+        "": (*keys(TargetProfile), "extends", "abstract", "step_sets"),
         "runtime": keys(Runtime),
         "runtime.session": keys(SessionSettings),
         "runtime.providers.*": keys(Provider),

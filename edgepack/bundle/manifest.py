@@ -7,7 +7,7 @@ time, host name or absolute path in it.
 from __future__ import annotations
 
 import json
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -27,13 +27,7 @@ MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"
 
 _STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-def _relative(path: str) -> str:
-    pure = PurePosixPath(path)
-    if pure.is_absolute() or ".." in pure.parts or "\\" in path or str(pure) != path or path == ".":
-        raise ValueError("must be a relative POSIX path without '..'")
-    return path
+_PART = "[A-Za-z0-9_][A-Za-z0-9_.-]*"
 
 
 def _known(dtype: str) -> str:
@@ -42,7 +36,8 @@ def _known(dtype: str) -> str:
     return dtype
 
 
-RelativePath = Annotated[str, AfterValidator(_relative)]
+#: Parts begin with neither dot nor slash, so that all lies inside, and need no escape in a URL.
+RelativePath = Annotated[str, StringConstraints(pattern=rf"^{_PART}(/{_PART})*$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 #: What goes into folder names and into the templates of loaders.
 Name = Annotated[str, StringConstraints(pattern=NAME)]
@@ -230,7 +225,7 @@ class Build(BaseModel):
 
 
 class Manifest(BaseModel):
-    """Everything a bundle says of itself. `critical` names fields a reader must know; a reader refuses those it does not."""
+    """Everything a bundle says of itself. `critical` names fields beyond these that a reader must know: none, so far."""
 
     model_config = _STRICT
     schema_version: int = Field(alias="schema", ge=1)
@@ -274,12 +269,10 @@ class Manifest(BaseModel):
                 f"{place}: schema {schema}; this edgepack knows up to {SCHEMA}", "upgrade edgepack"
             )
         critical = data.get("critical")
-        known = {f.alias or name for name, f in Manifest.model_fields.items()}
-        names = critical if isinstance(critical, list) else []
-        unknown = [c for c in names if isinstance(c, str) and c not in known]
+        unknown = [c for c in critical if isinstance(c, str)] if isinstance(critical, list) else []
         if unknown:
             raise BundleError(
-                f"{place}: critical fields this edgepack does not know: {', '.join(map(str, unknown))}",
+                f"{place}: critical fields this edgepack does not know: {', '.join(unknown)}",
                 "upgrade edgepack",
             )
         try:

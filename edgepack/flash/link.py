@@ -18,10 +18,10 @@ from edgepack.flash.keys import KeyWatch, KnownHosts
 _CONNECT_S, _LOGIN_S = 15, 30
 #: A cable that was pulled is noticed after three of these.
 _ALIVE_S = 5
-#: The quickest for this side, and for boards whose cores have AES instructions, as all Jetsons' do; see `Ciphers` in ~/.ssh/config
-#: for one that has none (tests/benchmarks/flash_throughput.py --sweep shows the difference).
+#: OpenSSH's own order. AES would spare this side some time and costs boards without AES instructions more
+#: (tests/benchmarks/flash_throughput.py --sweep). `Ciphers` in ~/.ssh/config overrules.
 _CIPHERS = (
-    *("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com"),
+    *("chacha20-poly1305@openssh.com", "aes128-gcm@openssh.com", "aes256-gcm@openssh.com"),
     *("aes128-ctr", "aes192-ctr", "aes256-ctr"),
 )
 

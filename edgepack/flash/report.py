@@ -23,7 +23,7 @@ OUTCOMES = {
     "rolled-back": "it was switched, and back; the old release runs",
     "stuck": "neither release verifies: a person is needed",
     "ready": "a dry run: it would take the release",
-    "unreachable": "it did not answer; nothing was switched",
+    "unreachable": "no way in, or no longer; nothing was switched",
     "unknown": "the link broke after all was sent: the board decides alone",
     "interrupted": "you ended it",
     "not-started": "the wave was stopped before its turn",

@@ -32,6 +32,10 @@ _POLL_S = 1.0
 _SPARE_S = 3.0
 #: After a trial's end, for the board to settle it.
 _SETTLED_S = 120.0
+#: Conversations that end in the middle and bring nothing new.
+_FRUITLESS = 4
+#: Up to here the board writes nothing.
+_NOTHING_WRITTEN = ("CONNECT", "AGENT", "RECONNECT", "LOCK", "PREFLIGHT")
 _BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 
@@ -44,7 +48,7 @@ class Session:
         self._host, self._payload, self._options, self._progress = host, payload, options, progress
         self._flash_id = secrets.token_hex(8)
         self._began = monotonic()
-        self._state = ""
+        self._state, self._states = "", {""}
         self._links = self._sent = 0
         # From `uploaded` on the board goes on alone.
         self._handed_over = self._ever_handed_over = False
@@ -56,10 +60,10 @@ class Session:
         except EdgepackError as error:
             if self._ever_handed_over:
                 outcome = "unknown"
-            elif isinstance(error, LinkError):
+            elif self._links == 0 or isinstance(error, LinkError):
                 outcome = "unreachable"
             else:
-                outcome = "refused"
+                outcome = "refused" if self._state in _NOTHING_WRITTEN else "failed"
             return self._result(outcome, error=error)
         return self._of_agent(done)
 
@@ -75,22 +79,23 @@ class Session:
     async def _until_done(self) -> Message:
         """The agent's last word, in spite of broken links.
 
-        A link that breaks is tried again for as long as the user's patience lasts; bytes that arrive renew it. Who never answered gets
-        one try.
+        A link that breaks is tried again for as long as the user's patience lasts. Who never answered gets one try, and an agent that
+        ends again and again without a byte or a state more a few.
         """
-        tries, seen, patience = 0, 0, monotonic() + self._options.patience_s
+        broke, tries = monotonic(), 0
         while True:
+            links, far = self._links, (self._sent, len(self._states))
             try:
                 return await self._over_one_link()
-            except LinkError:
-                if self._sent > seen:
-                    tries, seen = 0, self._sent
-                    patience = monotonic() + self._options.patience_s
-                if self._links == 0 or monotonic() > patience:
+            except LinkError as error:
+                if self._links > links and error.kind != "locked":
+                    broke = monotonic()
+                    tries = tries + 1 if far == (self._sent, len(self._states)) else 0
+                patient = monotonic() - broke < self._options.patience_s
+                if self._links == 0 or tries > _FRUITLESS or not patient:
                     raise
             self._enter("RECONNECT")
             await asyncio.sleep(_BACKOFF_S[min(tries, len(_BACKOFF_S) - 1)])
-            tries += 1
 
     async def _over_one_link(self) -> Message:
         if self._links == 0:
@@ -126,10 +131,8 @@ class Session:
 
     @asynccontextmanager
     async def _agent(self, link: Link) -> AsyncIterator[Agent]:
-        place, sha256 = (
-            agents.place_of(link, self._payload.agent_sha256),
-            self._payload.agent_sha256,
-        )
+        sha256 = self._payload.agent_sha256
+        place = agents.place_of(link, sha256)
         async with agents.started(link, place, sha256, ["flash"], self._payload.app) as agent:
             yield agent
 
@@ -219,10 +222,8 @@ class Session:
 
     async def _follow(self, link: Link) -> Message | None:
         """What became of a flash that was handed over before the link broke; None: the board never began."""
-        place, sha256 = (
-            agents.place_of(link, self._payload.agent_sha256),
-            self._payload.agent_sha256,
-        )
+        sha256 = self._payload.agent_sha256
+        place = agents.place_of(link, sha256)
 
         async def ask(*order: str) -> Message:
             return await agents.ask(link, place, sha256, order, self._payload.app)
@@ -254,6 +255,7 @@ class Session:
 
     def _enter(self, state: str, detail: str = "") -> None:
         self._state = state
+        self._states.add(state)
         self._progress.state(self._host.name, state, detail)
 
     def _of_agent(self, done: Message) -> BoardResult:
@@ -269,7 +271,7 @@ class Session:
             outcome,
             error=agents.error_in(done),
             release=plain(done["release"]) if done.get("release") else None,
-            state=plain(done.get("state") or self._state),
+            state=plain(done.get("state") or ("COMMIT" if outcome == "committed" else self._state)),
             report=report if isinstance(report, dict) else {},
         )
 

@@ -31,7 +31,7 @@ async def send(link: Link, source: Path, place: str, offset: int, moved: Moved) 
     Writes go out in order, so that a file that was cut off holds what comes before its end.
 
     Raises:
-        FlashError: kind `disk-full`, `read-only`, `permission`, `sftp`, or `source`, which cannot be read; as `connected` where the link breaks.
+        FlashError: kind `disk`, `read-only`, `permission`, `sftp`, or `source`, which cannot be read; as `connected` where the link breaks.
     """
     flags = asyncssh.FXF_WRITE | asyncssh.FXF_CREAT | (0 if offset else asyncssh.FXF_TRUNC)
     try:
@@ -69,17 +69,14 @@ async def _stream(
 async def explain(link: Link, place: str, error: asyncssh.SFTPError) -> FlashError:
     """Why the board did not take a file; SFTP 3 says `Failure` of a full disk, so the board's disk is asked."""
     name, folder = link.host.name, str(PurePosixPath(place).parent)
-    disk = None
-    if isinstance(error, asyncssh.SFTPFailure):
-        with contextlib.suppress(asyncssh.SFTPError):
-            disk = await link.sftp.statvfs(folder)
+    disk = await _disk(link, place) if isinstance(error, asyncssh.SFTPFailure) else None
     if isinstance(error, (asyncssh.SFTPNoSpaceOnFilesystem, asyncssh.SFTPQuotaExceeded)) or (
         disk is not None and disk.bavail * disk.frsize < _BLOCK
     ):
         return FlashError(
             f"the disk of {name} is full: {place} cannot be written",
             f"free some space under {link.host.root}; edgepack board status {name} lists the releases there",
-            kind="disk-full",
+            kind="disk",
         )
     if isinstance(error, asyncssh.SFTPWriteProtect) or (
         disk is not None and disk.flags & _READ_ONLY
@@ -89,7 +86,8 @@ async def explain(link: Link, place: str, error: asyncssh.SFTPError) -> FlashErr
             "remount it for writing, or give another --root",
             kind="read-only",
         )
-    if isinstance(error, asyncssh.SFTPPermissionDenied):
+    # No such file: a folder above it could not be made.
+    if isinstance(error, (asyncssh.SFTPPermissionDenied, asyncssh.SFTPNoSuchFile)):
         return FlashError(
             f"{link.user} may not write {place} on {name}",
             f"there: sudo install -d -o {link.user} {link.host.root}; or give a folder of {link.user}'s: --root",
@@ -98,6 +96,14 @@ async def explain(link: Link, place: str, error: asyncssh.SFTPError) -> FlashErr
     return FlashError(
         f"{name} does not take {place}: {error.reason}", "see whether it is there", kind="sftp"
     )
+
+
+async def _disk(link: Link, place: str) -> asyncssh.SFTPVFSAttrs | None:
+    """The file system of a place, or of the nearest folder above it that is there."""
+    for folder in PurePosixPath(place).parents:
+        with contextlib.suppress(asyncssh.SFTPError):
+            return await link.sftp.statvfs(str(folder))
+    return None
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pydantic
 
 from edgepack.legality.rules.files import FileSize, OpsetRange
+from edgepack.legality.rules.interface import InterfaceNames, InterfaceTypes
 from edgepack.legality.rules.operators import (
     DiscouragedOperators,
     ForbiddenOperators,
@@ -36,6 +37,8 @@ RULES: dict[str, type[Rule]] = {
         OpsetRange,
         FileSize,
         StaticShapes,
+        InterfaceTypes,
+        InterfaceNames,
         KnownOperators,
         ForbiddenOperators,
         DiscouragedOperators,

@@ -4,7 +4,7 @@
 export type ErrorKind =
   | 'bundle-not-found' // no manifest.json in the place given
   | 'manifest-invalid' // not JSON, a field missing or of the wrong type, an unsafe path
-  | 'schema-unsupported' // a newer schema, or a critical field that this loader does not know
+  | 'schema-unsupported' // a newer schema, or a critical field, of which this loader knows none
   | 'file-missing' // a listed file is not there, or its download broke off
   | 'file-corrupt' // size or SHA-256 differ from the manifest's, or cannot be checked for want of crypto.subtle
   | 'runtime-too-old' // onnxruntime-web is older than runtime.min_version
@@ -161,8 +161,6 @@ export interface Comparison {
   atol: number;
   rtol: number;
   passed: boolean;
-  /** How dtype or shape differ, where they do. */
-  why?: string;
 }
 
 /** Ready for JSON. `passed`: there were comparisons, and all passed. */

@@ -8,8 +8,8 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { brotliCompress, constants, gzip } from 'node:zlib';
 
+import { parse } from './edgepack.mjs';
 import { dist } from './installed.mjs';
-import { parse } from './manifest.mjs';
 
 const BUNDLE = fileURLToPath(new URL('..', import.meta.url));
 const USAGE = 'usage: node loader/self-host.mjs FOLDER [--compress]';

@@ -1,3 +1,4 @@
+// edgepack's loader for Apple platforms: the model on ONNX Runtime's C API. Apache-2.0.
 import Foundation
 #if canImport(COnnxRuntime)  // the Swift package; in an app's own target the bridging header brings the C API
 import COnnxRuntime
@@ -12,14 +13,6 @@ public struct SessionReport: Sendable {
   public var passedOver: [String: String] = [:]
 }
 
-/// One output of a golden case against one expectation.
-public struct Comparison: Sendable { public let golden, output, from: String, maxAbs, atol, rtol: Double, passed: Bool }
-
-public struct SelfTest: Sendable {
-  public let cases: [Comparison], report: SessionReport
-  public var passed: Bool { !cases.isEmpty && cases.allSatisfy(\.passed) }
-}
-
 extension EdgepackBundle {
   /// The model, opened with the first provider that can be had and takes part in it.
   /// `providers`: some of the manifest's, in the order to try them; `threads`: for one run, 0: ONNX Runtime's choice.
@@ -31,18 +24,18 @@ extension EdgepackBundle {
 /// An open model. Any number of threads may call `run` at once; it closes with its last reference.
 public final class EdgepackSession: @unchecked Sendable {  // nothing changes after init, and OrtApi::Run is thread-safe
   public private(set) var report: SessionReport
-  private let bundle: EdgepackBundle, inputNames, outputNames: CStrings, api: UnsafePointer<OrtApi>
+  let bundle: EdgepackBundle
+  private let inputNames, outputNames: CStrings, ort: OrtApi
   private var env, memory, session: OpaquePointer?
-  private var ort: OrtApi { api.pointee }
 
   fileprivate init(_ bundle: EdgepackBundle, _ providers: [String]?, _ threads: Int?) throws {
     let manifest = bundle.manifest, minimum = manifest.runtime.min_version
     let base = OrtGetApiBase().pointee, version = String(cString: base.GetVersionString()!)
     guard version.compare(minimum, options: .numeric) != .orderedAscending, let api = base.GetApi(UInt32(ORT_API_VERSION))
     else { throw EdgepackError("runtime-too-old", "\(version); the bundle needs \(minimum), the app 1.\(ORT_API_VERSION)") }
-    let file = manifest.files.first { $0.path == manifest.model.path }!
+    let file = try manifest.file(manifest.model.path)
     report = SessionReport(runtimeVersion: version, modelSHA256: file.sha256, precision: manifest.model.precision)
-    (self.bundle, self.api) = (bundle, api)
+    (self.bundle, ort) = (bundle, api.pointee)
     (inputNames, outputNames) = (CStrings(bundle.inputs.map(\.name)), CStrings(bundle.outputs.map(\.name)))
     setenv("ORT_DISABLE_TELEMETRY", "1", 1)  // before there is an environment; the call is for one that is there already
     try check(ort.CreateEnv(ORT_LOGGING_LEVEL_WARNING, "edgepack", &env))
@@ -63,7 +56,7 @@ public final class EdgepackSession: @unchecked Sendable {  // nothing changes af
 
   /// Outputs by name.
   public func run(_ inputs: [String: Tensor]) throws -> [String: Tensor] {
-    try lend(try inOrder(inputs)[...]) { values in
+    try lend(try checked(inputs)[...]) { values in
       var answers = [OpaquePointer?](repeating: nil, count: bundle.outputs.count)
       defer { answers.forEach { ort.ReleaseValue($0) } }
       try check(ort.Run(
@@ -77,23 +70,6 @@ public final class EdgepackSession: @unchecked Sendable {  // nothing changes af
     try await withCheckedThrowingContinuation { done in
       DispatchQueue.global().async { done.resume(with: Result { try self.run(inputs) }) }
     }
-  }
-
-  /// Runs the golden cases; a miss is reported, not thrown.
-  public func selfTest() throws -> SelfTest {
-    func read(_ x: TensorSpec) throws -> Tensor {
-      let file = bundle.manifest.files.first { $0.path == x.path }!, shape = x.shape.map { $0.fixed ?? -1 }
-      return Tensor(dtype: x.dtype, shape: shape, data: Data(referencing: try file.read(in: bundle.folder)))
-    }
-    let cases = try bundle.manifest.golden.flatMap { golden in
-      let answers = try run(Dictionary(golden.inputs.map { ($0.name, try read($0)) }) { $1 })
-      return try golden.expect.map { x in
-        let atol = x.atol ?? 0, rtol = x.rtol ?? 0, (maxAbs, passed) = try read(x).compare(answers[x.name], atol, rtol)
-        return Comparison(
-          golden: golden.name, output: x.name, from: x.from ?? "", maxAbs: maxAbs, atol: atol, rtol: rtol, passed: passed)
-      }
-    }
-    return SelfTest(cases: cases, report: report)
   }
 
   private func open(_ name: String, _ threads: Int?) throws {
@@ -130,21 +106,21 @@ public final class EdgepackSession: @unchecked Sendable {  // nothing changes af
     (session, report.provider, report.nodes) = (opened, name, nodes)
   }
 
-  /// The inputs in the model's order, checked.
-  private func inOrder(_ inputs: [String: Tensor]) throws -> [Tensor] {
+  /// The inputs in the model's order.
+  private func checked(_ inputs: [String: Tensor]) throws -> [Tensor] {
     let specs = bundle.inputs
     func fault(_ kind: String, _ what: String) -> EdgepackError { EdgepackError(kind, "\(what); the model takes \(specs)") }
-    for spec in specs where inputs[spec.name] == nil { throw fault("input-missing", spec.name) }
-    for name in inputs.keys where !specs.contains(where: { $0.name == name }) { throw fault("input-unknown", name) }
     var free: [String: Int] = [:]
-    return try specs.map { spec in
-      let x = inputs[spec.name]!
+    let tensors = try specs.map { spec in
+      guard let x = inputs[spec.name] else { throw fault("input-missing", spec.name) }
       guard x.dtype == spec.dtype else { throw fault("dtype-mismatch", "\(spec.name) is \(x.dtype)") }
       guard spec.fits(x.shape, &free), x.isFull else {
         throw fault("shape-mismatch", "\(spec.name) is \(x.shape) in \(x.data.count) bytes, free sizes \(free)")
       }
       return x
     }
+    for name in Set(inputs.keys).subtracting(specs.map(\.name)) { throw fault("input-unknown", name) }
+    return tensors
   }
 
   /// Lends the tensors' own bytes to ONNX Runtime while `body` runs.

@@ -1,7 +1,14 @@
-// Images as inputs, by the manifest's preprocessing (edgepack's runtime/README.md has each field).
+// Images as inputs, by the manifest's preprocessing (edgepack's runtime/README.md has each field). An app without images needs
+// neither this file nor AppleImages.swift.
 import Foundation
 
-struct Preprocessing: Decodable {
+/// What manifest.json says of it, in the order of its inputs.
+private struct Ways: Decodable {
+  struct Input: Decodable { let preprocessing: Preprocessing? }
+  let inputs: [Input]
+}
+
+private struct Preprocessing: Decodable {
   enum Resize: String, Decodable { case stretch, crop, letterbox }
   enum Interpolation: String, Decodable { case nearest, area, bilinear, bicubic, lanczos }
   enum Channels: String, Decodable { case gray, rgb, bgr, rgba }
@@ -13,7 +20,8 @@ struct Preprocessing: Decodable {
 extension EdgepackBundle {
   /// The input that takes images, for one of red, green, blue, alpha, a byte each. Resized as Pillow does.
   public func image(rgba: [UInt8], width: Int, height: Int) throws -> Tensor {
-    guard let spec = inputs.first(where: { $0.preprocessing != nil }), let way = spec.preprocessing else {
+    let ways = (try? JSONDecoder().decode(Ways.self, from: json))?.inputs ?? []
+    guard let (spec, input) = zip(inputs, ways).first(where: { $1.preprocessing != nil }), let way = input.preprocessing else {
       throw EdgepackError("manifest-invalid", "manifest.json does not say how an image becomes an input")
     }
     guard width > 0, height > 0, rgba.count == 4 * width * height else {
@@ -36,10 +44,17 @@ extension Preprocessing {
     let scaled = scaledSize(imageWidth, imageHeight)
     let columns = (0..<width).map { taps($0, of: width, imageWidth, scaled.width) }
     let rows = (0..<height).map { taps($0, of: height, imageHeight, scaled.height) }
-    var across = [UInt8](repeating: 0, count: imageHeight * width * n)
-    for y in 0..<imageHeight {
-      for (x, tap) in columns.enumerated() {
-        for c in 0..<n { across[(y * width + x) * n + c] = tap.sum { level(rgba, 4 * (y * imageWidth + $0), c) } }
+    // As Pillow 13 does; what is rounded in between is then another pixel's.
+    let heightFirst = scaled.height < imageHeight && imageHeight - scaled.height > 2 * (imageWidth - scaled.width)
+    let (first, lines) = heightFirst ? (rows, imageWidth) : (columns, imageHeight)
+    var between = [UInt8](repeating: 0, count: first.count * lines * n)
+    for (i, tap) in first.enumerated() {
+      for line in 0..<lines {
+        for c in 0..<n {
+          between[(i * lines + line) * n + c] = tap.sum {
+            level(rgba, 4 * (heightFirst ? $0 * imageWidth + line : line * imageWidth + $0), c)
+          }
+        }
       }
     }
     let values = zip(mean, std).map { mean, std in (0..<256).map { Float((Double($0) * scale - mean) / std) } }
@@ -50,7 +65,8 @@ extension Preprocessing {
         for c in 0..<n {
           let outside = row.weights.isEmpty || column.weights.isEmpty
           let empty = channels == .gray ? meanPad : level(padding, 0, c)
-          let found = outside ? empty : Int(row.sum { Int(across[($0 * width + x) * n + c]) })
+          let (i, second) = heightFirst ? (y, column) : (x, row)
+          let found = outside ? empty : Int(second.sum { Int(between[(i * lines + $0) * n + c]) })
           tensor[layout == .nchw ? (c * height + y) * width + x : (y * width + x) * n + c] = values[c][found]
         }
       }

@@ -154,6 +154,30 @@ def test_a_spoilt_release_is_found_and_none_is_no_fault(
     }
 
 
+KEY = {"tensorrt": ORIN.tensorrt, "sm": "87", "l4t": "36.4.3"}
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        {"engine": {"built": "trtexec", "key": KEY}, "golden": {"report": {}}},
+        {"engine": {"built": "none"}, "golden": {"report": {"engine_cache": {"key": KEY}}}},
+    ],
+    ids=["trtexec", "onnxruntime"],
+)
+def test_an_engine_for_an_older_jetpack_is_found(
+    examine: Callable[..., Any], app: Path, report: dict[str, Any]
+) -> None:
+    assert "its engine" not in examine()
+    (app / "reports").mkdir()
+    (app / "reports/7-ab12ab12ab12.json").write_text(json.dumps(report))
+    assert examine()["its engine"]["ok"]
+    found = examine(HERE._replace(l4t="36.5.0"))["its engine"]
+    assert not found["ok"]
+    assert ("36.4.3" in found["found"], "36.5.0" in found["wanted"]) == (True, True)
+    assert "flash the release again" in found["fix"]
+
+
 def test_before_the_first_flash_there_is_nothing_to_complain_of(
     examine: Callable[..., Any], app: Path
 ) -> None:

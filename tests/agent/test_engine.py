@@ -192,6 +192,13 @@ def test_a_failed_build_says_why_and_leaves_nothing(
     assert report["because"] == "the release has no golden cases"
 
 
+def test_an_engine_that_was_cut_off_is_refused_even_where_nothing_proves_it(bench: Bench) -> None:
+    bench.without_proof()
+    bench.does("cut")
+    assert "Engine deserialization failed" in bench.refusal().cause
+    assert bench.names() == []
+
+
 def test_a_build_that_hangs_is_killed_in_time(bench: Bench) -> None:
     bench.does("hang")
     bench.options["engine_seconds"] = 1.5

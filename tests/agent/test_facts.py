@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import edgepack_loader
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edgepack_agent import facts
 from edgepack_agent.facts import Facts
@@ -124,6 +127,29 @@ def test_the_power_mode_is_nvpmodels_also_where_it_may_not_read_the_rest(
     monkeypatch.setenv("PATH", f"{install(tmp_path / 'bin', 'nvpmodel')}:{os.environ['PATH']}")
     monkeypatch.setenv("FAKE_NVPMODEL", recording)
     assert facts.read().power_mode == mode
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.binary(max_size=200), st.binary(max_size=200), st.text(max_size=200), st.text(max_size=200)
+)
+def test_whatever_the_files_hold_nothing_breaks(
+    tmp_path_factory: pytest.TempPathFactory, tree: bytes, model: bytes, release: str, meminfo: str
+) -> None:
+    place = tmp_path_factory.mktemp("root")
+    packages = package("libnvinfer10", "10.3.0.30-1+cuda12.5")
+    read = facts.read(
+        root(
+            place,
+            compatible=tree,
+            model=model,
+            release=release.encode("utf-8", "replace").decode(),
+            meminfo=meminfo.encode("utf-8", "replace").decode(),
+            packages=packages,
+        )
+    )
+    json.dumps(read.as_json())
+    assert read.tensorrt == "10.3.0.30-1+cuda12.5"
 
 
 def test_here_there_is_memory_and_a_boot() -> None:

@@ -105,3 +105,8 @@ def test_it_dies_with_the_agent(tmp_path: Path) -> None:
     agent.kill()
     agent.wait()
     assert _ends(int(told.read_text()))
+
+
+def test_the_kernel_ends_it_before_the_agent_when_memory_runs_out() -> None:
+    assert run(["cat", "/proc/self/oom_score_adj"], seconds=10).stdout == "900\n"
+    assert Path("/proc/self/oom_score_adj").read_text() != "900\n"

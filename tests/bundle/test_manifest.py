@@ -135,10 +135,6 @@ def test_an_unknown_critical_field_is_refused_by_name(data: dict[str, Any]) -> N
     assert error.fix == "upgrade edgepack"
 
 
-def test_known_critical_fields_are_fine(data: dict[str, Any]) -> None:
-    assert parse({**data, "critical": ["schema", "files"]}).critical == ("schema", "files")
-
-
 @pytest.mark.parametrize("critical", [5, {"a": 1}, [["files"]], [{}], [1], "files"])
 def test_a_critical_that_is_no_list_of_names_is_refused(
     data: dict[str, Any], critical: object

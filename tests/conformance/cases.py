@@ -202,6 +202,16 @@ def content(path: str, change: Callable[[bytes], bytes], *, listed: bool = False
     return changed
 
 
+def _moved(path: str) -> Change:
+    """The model under another name, which `files` lists."""
+
+    def change(manifest: Any) -> None:
+        (file,) = (f for f in manifest["files"] if f["path"] == manifest["model"]["path"])
+        file["path"] = manifest["model"]["path"] = path
+
+    return edit(change)
+
+
 def remove(path: str) -> Change:
     """No such file."""
     return lambda bundle: (bundle / path).unlink()
@@ -264,9 +274,11 @@ _INVALID: dict[str, Change] = {
     "golden path out of the bundle": put("golden.0.inputs.0.path", "../x"),
     "files missing": put("files", ...),
     "size negative": put("files.0.size", -1),
-    "hash too short": put("files.0.sha256", "ab"),
     "role missing": put("files.0.role", ...),
     **{f"path {path!r}": put("files.0.path", path) for path in PATHS},
+    **{
+        f"model path {path!r}": _moved(path) for path in ("../x", "/etc/passwd", ".x/y", "a b", "ä")
+    },
 }
 
 #: Name → what is done to the bundle `conv`, and what comes of it.
@@ -280,11 +292,7 @@ FLAWS: dict[str, tuple[Change, Case]] = {
             text(lambda t: b'{"schema": 2, "critical": []}'),
             Case(name="newer schema in another form", kind="schema-unsupported"),
         ),
-        (
-            put("critical", ["golden", "encryption"]),
-            Case(name="unknown critical field", kind="schema-unsupported"),
-        ),
-        (put("critical", ["golden", "files"]), Case(name="known critical fields")),
+        (put("critical", ["encryption"]), Case(name="critical field", kind="schema-unsupported")),
         (put("encryption", {"key": [1, None, {"a": "\u2028"}]}), Case(name="unknown field")),
         (remove(MODEL), Case(name="model missing", kind="file-missing")),
         (content(MODEL, _flip), Case(name="model flipped", kind="file-corrupt")),
@@ -292,6 +300,7 @@ FLAWS: dict[str, tuple[Change, Case]] = {
         (content(MODEL, lambda d: d + b"x"), Case(name="model longer", kind="file-corrupt")),
         (remove(INPUT), Case(name="golden input missing", kind="file-missing")),
         (content(INPUT, _flip), Case(name="golden input flipped", kind="file-corrupt")),
+        (put("files.0.sha256", "ab"), Case(name="hash too short", kind="file-corrupt")),
         (content(ANSWER, _flip), Case(name="golden answer flipped", kind="file-corrupt")),
         (content(ANSWER, lambda d: d[:-1]), Case(name="golden answer cut off", kind="file-corrupt")),
         (put("runtime.min_version", "99.0.0"), Case(name="old runtime", kind="runtime-too-old")),

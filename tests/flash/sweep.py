@@ -43,7 +43,6 @@ STATES = (
     "COMMIT",
 )
 VICTIMS = ("agent", "link", "board", "host")
-TRIAL_S = 20
 _SETTLE_S = 120
 
 
@@ -51,6 +50,7 @@ class Target(Protocol):
     """A board whose parts can be killed."""
 
     app: Path
+    trial_seconds: int
 
     def kill_agent(self) -> None: ...
     def kill_link(self) -> None: ...
@@ -61,6 +61,8 @@ class Target(Protocol):
 
 class Local:
     """The real agent on this machine, behind an SSH server in this process: quick, and no power of its own to cut."""
+
+    trial_seconds = 8
 
     def __init__(self, board: LocalBoard, folder: Path, key: asyncssh.SSHKey) -> None:
         self._board, self.app = board, board.root / APP
@@ -93,6 +95,8 @@ class Local:
 
 class Arm64:
     """The emulated board, behind a cable that finds it after each boot."""
+
+    trial_seconds = 20
 
     def __init__(self, board: Emulated, stack: ExitStack) -> None:
         self._board, self._line = board, stack.enter_context(cable(board.remote.port))
@@ -202,7 +206,7 @@ class Sweep:
         trust = write_trust(self.folder / "trust.json") if self.seq == 1 else None
         given = ["--trust", str(trust)] if trust else []
         argv = ["flash", str(bundle), *self.target.options(), *given, *more, "--json"]
-        argv += ["--trial-seconds", str(TRIAL_S), "--patience", "60"]
+        argv += ["--trial-seconds", str(self.target.trial_seconds), "--patience", "60"]
         return subprocess.Popen(
             [sys.executable, "-m", "edgepack", *argv],
             env={**os.environ, "HOME": str(self.folder / "home")},

@@ -122,6 +122,19 @@ def test_the_same_bundle_again_sends_no_payload_and_a_second_release_what_change
     )
 
 
+def test_a_folder_that_takes_nothing_is_said_with_its_cause(desk: Desk) -> None:
+    first = desk.flash(
+        desk.first, "root", "--root", "/opt/edgepack", "--trust", desk.trust, "--dry-run"
+    )
+    assert (first["outcome"], first["code"]) == ("ready", 0), first
+    no_way = desk.flash(desk.first, "edge", "--root", "/opt/edgepack/mine")
+    assert (no_way["outcome"], no_way["error"]["kind"]) == ("refused", "permission"), no_way
+    assert "install -d -o edge /opt/edgepack/mine" in no_way["error"]["fix"]
+    assert desk.board.remote.run("cat /dev/zero >/run/zeros; echo", "root").returncode == 0
+    full = desk.flash(desk.first, "root", "--root", "/run/edgepack")
+    assert (full["outcome"], full["error"]["kind"]) == ("refused", "disk"), full
+
+
 def test_a_power_cut_in_trial_ends_in_the_old_release_and_the_host_is_told(desk: Desk) -> None:
     result = desk.flash(desk.first, "root", "--trust", desk.trust)
     assert result["outcome"] == "committed", result

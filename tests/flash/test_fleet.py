@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from edgepack.cli.app import main
 from edgepack.errors import FlashError, UsageError
 from edgepack.flash.fleet import Fleet, waves
 from edgepack.flash.host import parse_host
@@ -193,28 +194,50 @@ def test_ctrl_c_says_what_is_known_and_leaves_the_board_to_itself(
     assert json.loads(report.read_text())["stopped"] == "interrupted"
 
 
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Call]:
+    """Runs `edgepack` in this process: exit code, stdout, stderr."""
+    before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGHUP)}
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["edgepack", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert isinstance(end.value.code, int)
+        return end.value.code, *capsys.readouterr()
+
+    yield run
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("order", ["status", "history", "doctor", "rollback"])
 def test_a_board_answers_orders(
-    small: Path, boards: Callable[[], LocalBoard], home: Path, order: str
+    small: Path, boards: Callable[[], LocalBoard], call: Call, order: str
 ) -> None:
     board = boards()
-    done = command(home, "board", order, board.address, "--root", board.root, "--json")
-    out, err = done.communicate(timeout=60)
-    assert (done.returncode, json.loads(out)["error"]["kind"]) == (14, "agent"), err
+    given = ["board", order, board.address, "--root", board.root]
+    code, out, _ = call(*given, "--json")
+    assert (code, json.loads(out)["error"]["kind"]) == (14, "agent")
     report = flash(small, [board])
     (agent,) = (board.root / "agent").glob("*.pyz")
     (board.root / "agent/current.pyz").symlink_to(agent.name)
-    for form in ([], ["--json"], ["--app", APP]):
-        done = command(home, "board", order, board.address, "--root", board.root, *form)
-        out, err = done.communicate(timeout=60)
-        assert done.returncode == (14 if order == "doctor" else 0), err
-        assert APP in out or order == "doctor"
-        if "--json" in form:
-            answer = json.loads(out)[APP]
-            expected = {"status": report.boards[0].release, "rollback": "rolled-back"}
-            found = {"status": "current", "rollback": "outcome"}
-            if order in found:
-                assert answer[found[order]] == expected[order]
+    expected = 14 if order == "doctor" else 0
+    code, out, _ = call(*given, "--json")
+    answer = json.loads(out)[APP]
+    assert code == expected
+    if order == "status":
+        assert answer["current"] == report.boards[0].release
+    elif order == "rollback":
+        assert answer["outcome"] == "rolled-back"
+    code, out, err = call(*given, "--app", APP)
+    assert code == expected, err
+    assert {"doctor": "free some", "history": "1 events"}.get(order, APP) in out
+    assert call(*given, "--app", "a;b")[0] == 2
 
 
 @pytest.mark.parametrize(
@@ -233,23 +256,18 @@ def test_a_board_answers_orders(
     ],
 )
 def test_a_call_that_makes_no_sense_says_so(
-    small: Path,
-    home: Path,
-    arguments: list[str],
-    code: int,
-    says: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    small: Path, home: Path, call: Call, arguments: list[str], code: int, says: str
 ) -> None:
-    from edgepack.cli.app import main
+    found, _, err = call("flash", small, *arguments)
+    assert (found, says in err) == (code, True), err
 
-    before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGHUP)}
-    monkeypatch.setattr(sys, "argv", ["edgepack", "flash", str(small), *arguments])
-    with pytest.raises(SystemExit) as end:
-        main()
-    for number, handler in before.items():
-        signal.signal(number, handler)
-    assert (end.value.code, says in capsys.readouterr().err) == (code, True)
+
+def test_without_asyncssh_it_says_what_to_install(
+    small: Path, home: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    code, _, err = call("flash", small, "board")
+    assert (code, "pip install 'edgepack[flash]'" in err) == (9, True)
 
 
 # The bundle

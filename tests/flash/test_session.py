@@ -146,6 +146,37 @@ def test_an_agent_that_dies_with_a_traceback_is_quoted(board: LocalBoard, bundle
     assert "exit code 3: Traceback: it broke" in result.error["cause"]
 
 
+def test_an_agent_that_always_dies_is_not_tried_for_ever(
+    board: LocalBoard, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgepack.flash.session._BACKOFF_S", (0.0,))
+    tell(board, exit=3)
+    result = flash(board, bundle, patience_s=600)
+    assert (result.outcome, result.links) == ("unreachable", 6)
+
+
+def test_a_lock_that_the_broken_links_agent_still_holds_is_waited_for(
+    board: LocalBoard, bundle: Path
+) -> None:
+    class Dropping(FlashProgress):
+        def upload(self, name: str, done: int, total: int) -> None:
+            if self.seen == 0:
+                error = {"kind": "locked", "cause": "held", "fix": "wait"}
+                tell(board, outcome="refused", error=error)
+                board.drop()
+
+        def state(self, name: str, now: str, detail: str = "") -> None:
+            if now == "RECONNECT":
+                self.seen += 1
+            if self.seen == 3:
+                tell(board)
+
+        seen = 0
+
+    result = flash(board, bundle, progress=Dropping())
+    assert (result.outcome, result.links) == ("committed", 4), result.error
+
+
 def test_nobody_confirms_where_no_new_connection_gets_in(board: LocalBoard, bundle: Path) -> None:
     tell(board, seconds=4)
 

@@ -17,6 +17,7 @@ from edgepack.legality.graph import GraphView
 from edgepack.legality.registry import RULES, rules_for
 from edgepack.legality.require import findings_in, require_legal
 from edgepack.legality.rules.files import FileSize, OpsetRange
+from edgepack.legality.rules.interface import InterfaceNames, InterfaceTypes
 from edgepack.legality.rules.operators import ForbiddenOperators, KnownOperators, ProviderOperators
 from edgepack.legality.rules.quantization import (
     FloatBias,
@@ -307,6 +308,42 @@ def test_a_real_files_size_is_what_is_held_against_the_limit(tmp_path: Path) -> 
     made = wrap(conv_model(batch=1), tmp_path)
     rule = FileSize(maximum_bytes=made.size_bytes - 1)
     assert [f.tensor for f in rule.findings(GraphView.of(made))] == ["start.onnx"]
+
+
+# What goes in and comes out
+
+
+def passed_on(name: str, dtype: int) -> onnx.ModelProto:
+    return model(
+        [helper.make_node("Identity", [name], [f"{name}:out"])],
+        [value(name, dtype, [2])],
+        [value(f"{name}:out", dtype, [2])],
+    )
+
+
+def test_an_element_type_that_the_api_lacks_is_found_at_both_ends() -> None:
+    rule = InterfaceTypes(lacking=("uint16", "uint32"))
+    ends = found(rule, passed_on("x", TensorProto.UINT32))
+    assert [(f.tensor, f.value) for f in ends] == [("x", "uint32"), ("x:out", "uint32")]
+    assert "the input 'x' is uint32" in ends[0].cause
+    assert "cast it" in ends[0].fix
+    assert found(rule, passed_on("x", TensorProto.INT32)) == []
+
+
+@pytest.mark.parametrize("name", ["x😀", "𝒙"])
+def test_a_name_beyond_the_basic_plane_is_found_with_the_character(name: str) -> None:
+    ends = found(InterfaceNames(), passed_on(name, FLOAT))
+    assert [f.tensor for f in ends] == [name, f"{name}:out"]
+    assert f"U+{max(map(ord, name)):X}" in ends[0].cause
+    assert found(InterfaceNames(), passed_on("入力 ü", FLOAT)) == []
+
+
+@pytest.mark.parametrize("proto", [passed_on("x😀", FLOAT), passed_on("x", TensorProto.UINT16)])
+def test_what_javas_api_cannot_say_is_refused_for_android_and_nowhere_else(
+    proto: onnx.ModelProto,
+) -> None:
+    assert errors_on("android", "fp32", proto) & {"interface_names", "interface_types"}
+    assert not errors_on("ios-cpu", "fp32", proto)
 
 
 # All together

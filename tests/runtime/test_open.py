@@ -69,7 +69,6 @@ FLAWS = {
     ),
     "negative bound": (_set("golden", 0, "expect", 0, "atol", to=-1), "golden[0].expect[0].atol"),
     "bound is no number": (_set("golden", 0, "expect", 0, "rtol", to=True), "expect[0].rtol"),
-    "hash too short": (_set("files", 0, "sha256", to="ab"), "files[0].sha256"),
     "negative file size": (_set("files", 0, "size", to=-1), "files[0].size"),
     "model not listed": (_set("model", "path", to="model/other.onnx"), "model/other.onnx"),
     "golden file as model": (_set("model", "path", to="golden/0/input-0.bin"), "role model"),
@@ -123,7 +122,7 @@ def test_an_unsafe_path_is_refused_before_any_file_is_read(
     kind, message = refusal(loader, bundle)
     assert kind == "manifest-invalid"
     assert "model.path is" in message
-    assert "expected a relative path without '..' and backslashes" in message
+    assert "expected a path inside the bundle" in message
 
 
 @pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity"])
@@ -150,7 +149,7 @@ def test_a_newer_schema_and_an_unknown_critical_field_are_refused(
     loader: ModuleType, copy: Copy
 ) -> None:
     bundle = copy("conv-onnx")
-    edit(bundle, _set("critical", to=["schema", "encryption"]))
+    edit(bundle, _set("critical", to=["encryption"]))
     kind, message = refusal(loader, bundle)
     assert kind == "schema-unsupported"
     assert "encryption" in message
@@ -161,11 +160,9 @@ def test_a_newer_schema_and_an_unknown_critical_field_are_refused(
     assert "schema is 2" in message
 
 
-def test_unknown_fields_and_known_critical_ones_are_accepted(
-    loader: ModuleType, copy: Copy
-) -> None:
+def test_unknown_fields_are_accepted(loader: ModuleType, copy: Copy) -> None:
     bundle = copy("conv-onnx")
-    edit(bundle, lambda m: m.update(critical=["golden"], note="x", model={**m["model"], "y": 1}))
+    edit(bundle, lambda m: m.update(note="x", model={**m["model"], "y": 1}))
     loader.EdgepackBundle.open(bundle)
 
 

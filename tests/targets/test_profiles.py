@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -300,6 +301,47 @@ def test_mappings_are_merged_and_lists_replaced(profile: Profile) -> None:
     assert mine.runtime.session.config == {**theirs.runtime.session.config, "mine": "1"}
     assert mine.requires == {"arch": "arm64", "ios": ">=17"}
     assert mine.precisions == theirs.precisions
+
+
+def test_a_set_of_steps_stands_for_its_steps(profile: Profile) -> None:
+    lines = ("step_sets: {two: [simplify, float16]}", "precisions:", "  fp16: {steps: [set: two]}")
+    steps = (
+        load_file(profile("extends: jetson-orin", "title: Mine", *lines)).precisions["fp16"].steps
+    )
+    assert [s.name for s in steps] == ["simplify", "float16"]
+
+
+def test_a_profile_may_change_a_set_of_steps_that_it_inherits(profile: Profile) -> None:
+    lines = ("step_sets:", "  cpu_rewrites: [{tune: {rewrites: [pads]}}]")
+    mine, theirs = load_file(profile("extends: web", "title: Mine", *lines)), load_target("web")
+    tuned = {p: s.steps[0].options["rewrites"] for p, s in mine.precisions.items() if p != "fp16"}
+    assert set(map(tuple, tuned.values())) == {("pads",)}
+    assert len(theirs.precisions["fp32"].steps[0].options["rewrites"]) == 10
+
+
+def test_no_list_of_rewrites_stands_in_two_places() -> None:
+    texts = [p.read_text() for p in TARGETS.glob("*.yaml")]
+    lists = [
+        " ".join(found.split()) for t in texts for found in re.findall(r"rewrites: \[(.*?)\]", t)
+    ]
+    assert len(lists) == len(set(lists)) >= 1
+
+
+@pytest.mark.parametrize(
+    ("lines", "cause", "fix"),
+    [
+        (["steps: [shapes, set: cpu_rewrite]"], "step_sets has no 'cpu_rewrite'", "'cpu_rewrites'"),
+        (["step_sets: {mine: shapes}"], "step_sets must be lists of steps", "step_sets:"),
+    ],
+)
+def test_a_wrong_set_of_steps_is_refused_with_its_line(
+    profile: Profile, lines: list[str], cause: str, fix: str
+) -> None:
+    path = profile("extends: android", "title: Mine", *lines)
+    error = refusal(path)
+    assert error.cause.startswith(f"{path}:3: ")
+    assert cause in error.cause
+    assert fix in error.fix
 
 
 def test_name_and_title_are_a_files_own(profile: Profile) -> None:

@@ -131,12 +131,17 @@ class Graph:
                     node.input[i] = new
                     self._takers.setdefault(new, []).append(node)
 
+    def forget_shape(self, name: str) -> None:
+        """A value keeps its name and gets another shape, which `settle` finds out."""
+        self._shapes.pop(name, None)
+        self._stale.add(name)
+
     def settle(self) -> None:
         """Drop what nothing takes, sort the nodes, and infer shapes anew."""
         self._drop_dead()
         graph = self._model.graph
         ordered = in_order(list(self._nodes.values()))
-        kept = [v for v in graph.value_info if v.name in self._makers]
+        kept = [v for v in graph.value_info if v.name in self._makers and v.name not in self._stale]
         initializers = list(self._initializers.values())
         del graph.node[:], graph.initializer[:], graph.value_info[:]
         graph.node.extend(ordered)
@@ -162,6 +167,7 @@ class Graph:
 
     def _read(self) -> None:
         graph = self._model.graph
+        self._stale: set[str] = set()
         self._initializers = {i.name: i for i in graph.initializer}
         self._nodes: dict[int, onnx.NodeProto] = {}
         self._makers: dict[str, onnx.NodeProto] = {}

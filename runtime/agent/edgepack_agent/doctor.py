@@ -159,6 +159,25 @@ def _about_the_release(board: Facts, folder: str) -> Iterator[dict[str, Any]]:
         yield _finding("current", False, f"{name}: {error}", "a release", fix)
     else:
         yield _finding("current", True, name)
+        yield from _about_its_engine(board, os.path.join(folder, "reports", name + ".json"))
+
+
+def _about_its_engine(board: Facts, report: str) -> Iterator[dict[str, Any]]:
+    """Whether the engine that was built for `current` is one for what the board has now."""
+    try:
+        with open(report, "rb") as file:
+            data = json.load(file)
+        cache = data["golden"]["report"].get("engine_cache") or {}
+        keys = [key for key in (data["engine"].get("key"), cache.get("key")) if key]
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return
+    for key in keys[:1]:
+        names = ("tensorrt", "sm", "l4t")
+        then = {name: key.get(name) or None for name in names}
+        now = {name: getattr(board, name) for name in names}
+        shown = ["{} {}".format(n, v[n] or "unknown") for v in (then, now) for n in names]
+        fix = "flash the release again: it builds the engine for what is there now"
+        yield _finding("its engine", then == now, ", ".join(shown[:3]), ", ".join(shown[3:]), fix)
 
 
 def _about_boot(root: str, app: str) -> dict[str, Any]:

@@ -20,12 +20,16 @@ _FILE_MODE, _FOLDER_MODE = 0o644, 0o755
 
 
 def refusal(error: OSError) -> Refusal:
-    """What to tell a person of a failed call of the system: kind `disk`, `read-only`, or `io`."""
+    """What to tell a person of a failed call of the system: kind `disk`, `read-only`, `permission`, or `io`."""
     cause = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Refusal("disk", cause, "free space on the board's disk and flash again")
     if error.errno == errno.EROFS:
         return Refusal("read-only", cause, "mount the board's disk writable and flash again")
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return Refusal(
+            "permission", cause, "flash as the user whose folder that is, or give another --root"
+        )
     return Refusal("io", cause, "look at the board's disk (dmesg), then flash again")
 
 

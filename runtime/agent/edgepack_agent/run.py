@@ -137,12 +137,19 @@ def _kill_group(pid: int) -> None:
 
 
 def _dying_with_parent() -> Callable[[], None]:
-    """What a child calls first. Source: prctl(2), PR_SET_PDEATHSIG = 1."""
+    """What a child calls first. It is also the one that the kernel ends when memory runs out: neither the agent nor the app.
+
+    Sources: prctl(2), PR_SET_PDEATHSIG = 1; proc(5), oom_score_adj, which everybody may raise.
+    """
     libc, parent = ctypes.CDLL(None), os.getpid()
 
     def call() -> None:
         libc.prctl(1, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(_NOT_STARTED)  # it died in between
+        with contextlib.suppress(OSError):
+            descriptor = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+            os.write(descriptor, b"900")
+            os.close(descriptor)
 
     return call

@@ -181,13 +181,21 @@ def prove(job: Build, progress: Callable[[str], None]) -> dict[str, Any]:
 def measure(job: Build, progress: Callable[[str], None]) -> dict[str, Any] | None:
     """How long one inference takes, copies to and from the GPU included: `{"median_ms", "p95_ms", "min_ms", "max_ms"}`.
 
-    None where trtexec does not say: an engine that has proven itself is not refused for that.
+    None where trtexec does not say.
+
+    Raises:
+        Refusal: kind `engine`: it cannot run the engine, which on a full disk trtexec may have written in part without a word.
     """
     progress("trtexec times the engine")
     argv = [job.program, "--loadEngine=" + job.part, "--duration=3"]
     ran = run(argv, seconds=_PROVE_SECONDS, cwd=job.release)
+    if ran.timed_out:
+        why = f"trtexec did not run the engine within {_PROVE_SECONDS:.0f} s"
+        raise Refusal("engine", why, "run it by hand: " + " ".join(argv))
+    if ran.code:
+        raise _refusal(ran, job)
     line = re.search(r"\[I\] Latency: (min = .*)", ran.stdout)
-    if ran.code or line is None:
+    if line is None:
         return None
     said = dict(re.findall(r"(min|max|median|percentile\(95%\)) = ([\d.]+) ms", line.group(1)))
     names = {"min": "min_ms", "median": "median_ms", "percentile(95%)": "p95_ms", "max": "max_ms"}

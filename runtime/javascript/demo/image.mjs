@@ -68,18 +68,19 @@ function halfToEven(x) {
 
 function resize(image, way) {
   const [width, height] = scaledSize(image, way);
-  const wide = along(image, width, 1, way.interpolation);
-  return along(wide, height, wide.width, way.interpolation);
+  // As Pillow 13 does; what is rounded in between is then another pixel's.
+  const heightFirst = height < image.height && image.height - height > 2 * (image.width - width);
+  const first = along(image, heightFirst ? height : width, !heightFirst, way.interpolation);
+  return along(first, heightFirst ? width : height, heightFirst, way.interpolation);
 }
 
-/** The image with one side of another length: `stride` 1 for the width, the width for the height; rounded to 8 bits. */
-function along(image, scaled, stride, interpolation) {
+/** The image with its width, or else its height, of another length; rounded to 8 bits. */
+function along(image, scaled, isWidth, interpolation) {
   const { channels } = image;
-  const size = stride === 1 ? image.width : image.height;
+  const [size, lines] = isWidth ? [image.width, image.height] : [image.height, image.width];
   if (size === scaled) return image;
-  const lines = stride === 1 ? image.height : image.width;
-  const step = stride * channels;
-  const [from, to] = stride === 1 ? [size * channels, scaled * channels] : [channels, channels]; // from line to line
+  const step = (isWidth ? 1 : image.width) * channels;
+  const [from, to] = isWidth ? [size * channels, scaled * channels] : [channels, channels]; // from line to line
   const data = new Uint8ClampedArray(scaled * lines * channels);
   for (let i = 0; i < scaled; i += 1) {
     const [first, weights] = weightsOf(i, size, scaled, interpolation);
@@ -91,7 +92,7 @@ function along(image, scaled, stride, interpolation) {
       }
     }
   }
-  const [width, height] = stride === 1 ? [scaled, image.height] : [image.width, scaled];
+  const [width, height] = isWidth ? [scaled, image.height] : [image.width, scaled];
   return { data, width, height, channels };
 }
 

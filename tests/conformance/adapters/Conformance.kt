@@ -3,6 +3,7 @@ import io.edgepack.EdgepackBundle
 import io.edgepack.EdgepackError
 import io.edgepack.EdgepackSession
 import io.edgepack.Tensor
+import io.edgepack.selfTest
 import java.io.File
 import java.nio.ByteBuffer
 import org.json.JSONArray

@@ -28,7 +28,9 @@ WAYS = [
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
-@pytest.mark.parametrize("size", [(61, 47), (70, 90), (17, 13), (24, 20)], ids=str)
+@pytest.mark.parametrize(
+    "size", [(61, 47), (70, 90), (17, 13), (24, 20), (26, 90), (1, 60)], ids=str
+)
 @pytest.mark.parametrize("layout", ["nhwc", "nchw"])
 def test_pixels_are_those_of_pillow(conv, node, tmp_path, way, size, layout):
     path = _picture(tmp_path / "picture.png", size)
@@ -45,8 +47,8 @@ def test_pixels_are_those_of_pillow(conv, node, tmp_path, way, size, layout):
     got = _preprocessed(conv, node, path, spec, told)
     one_level = told.scale / min(told.std) * 1.001
     np.testing.assert_allclose(got.reshape(expected.shape), expected, rtol=0, atol=one_level)
-    # Pillow 13 may begin with the height, and rounds between the two: hence the one level.
-    assert np.mean(np.abs(got.reshape(expected.shape) - expected)) < 0.3 * one_level
+    # Pillow computes in integers; where an average ends in ½, it may round the other way.
+    assert np.mean(np.abs(got.reshape(expected.shape) - expected)) < 0.1 * one_level
 
 
 def test_image_too_small_for_its_crop_is_refused(conv, node, tmp_path):

@@ -166,14 +166,14 @@ def _set(*path_and_value):
 @pytest.mark.parametrize(
     ("change", "kind", "message"),
     [
-        (_set("schema", 2), "schema-unsupported", "schema 2 is newer"),
-        (_set("critical", ["build", "signature"]), "schema-unsupported", "critical names signature"),
-        (_set("schema", "1"), "manifest-invalid", r'$.schema is "1", expected /^\d{1,15}$/'),
+        (_set("schema", 2), "schema-unsupported", "schema 2, critical []"),
+        (_set("critical", ["signature"]), "schema-unsupported", "schema 1, critical [signature]"),
+        (_set("schema", "1"), "manifest-invalid", r'$.schema is "1", expected ^\d{1,15}$'),
         (_set("critical", None), "manifest-invalid", "$.critical is null, expected a list"),
         (lambda m: m.pop("inputs"), "manifest-invalid", "$.inputs is missing, expected a list"),
         (_set("inputs", 0, "dtype", "float8"), "manifest-invalid", 'inputs[0].dtype is "float8"'),
         (_set("inputs", 0, "shape", 1, -8), "manifest-invalid", "inputs[0].shape[1] is -8"),
-        (_set("model", "path", "model/other.ort"), "manifest-invalid", "lists no model/other.ort"),
+        (_set("model", "path", "model/other.ort"), "manifest-invalid", "lists no model/other.ort of role model"),
         (_set("files", 0, "path", "../secret"), "manifest-invalid", 'files[0].path is "../secret"'),
         (_set("files", 0, "path", "/etc/hosts"), "manifest-invalid", "files[0].path"),
         (_set("files", 0, "path", "a\\b"), "manifest-invalid", "files[0].path"),
@@ -182,11 +182,13 @@ def _set(*path_and_value):
         (_set("files", 0, "path", "a\n"), "manifest-invalid", "files[0].path"),
         (_set("files", 0, "path", ""), "manifest-invalid", "files[0].path"),
         (_set("files", 0, "size", 2**32), "manifest-invalid", "files[0].size is 4294967296"),
+        (_set("files", 0, "path", "a b"), "manifest-invalid", "files[0].path"),
+        (_set("files", 0, "path", "https:x"), "manifest-invalid", "files[0].path"),
         (_set("files", 0, "sha256", 10**63), "manifest-invalid", "files[0].sha256"),
         (_set("runtime", "min_version", 1.3), "manifest-invalid", "runtime.min_version is 1.3"),
         (_set("runtime", "session", "config", {"a": 1}), "manifest-invalid", "session.config"),
         (_set("runtime", "session", "graph_optimization_level", 99), "manifest-invalid", "level is 99"),
-        (_set("golden", 0, "inputs", 0, "shape", [1, 8, 8, 2]), "manifest-invalid", "is 256, expected 512"),
+        (_set("golden", 0, "inputs", 0, "shape", [1, 8, 8, 2]), "manifest-invalid", "input-0.bin does not fill float32 [1,8,8,2]"),
         (_set("golden", 0, "inputs", 0, "path", "../a"), "manifest-invalid", "golden[0].inputs[0].path"),
         (_set("golden", 0, "expect", 0, "path", "golden/none"), "manifest-invalid", "lists no golden/none"),
         (_set("golden", 0, "expect", 0, "shape", 0, "batch"), "manifest-invalid", "expect[0].shape[0]"),
@@ -271,10 +273,10 @@ def test_distance_that_is_not_finite_is_a_miss_and_null(conv, node, expected):
     assert (outcome["cases"][0]["passed"], outcome["cases"][0]["max_abs"]) == (False, None)
 
 
-def test_expectation_of_another_shape_is_a_miss_and_says_why(conv, node):
+def test_expectation_of_another_shape_is_a_miss(conv, node):
     outcome = node.self_test(conv.change(_set("golden", 0, "expect", 0, "shape", [10])))
     assert not outcome["passed"]
-    assert outcome["cases"][0]["why"] == "float32 [1, 10], expected float32 [10]"
+    assert (outcome["cases"][0]["passed"], outcome["cases"][0]["max_abs"]) == (False, None)
 
 
 def test_without_golden_cases_nothing_has_passed(conv, node):
@@ -291,7 +293,7 @@ HALVES = np.array([np.nan, np.inf, -np.inf, 2**-24, -65504, 1.5], np.float16)
 def test_halves_compare_as_numbers_where_the_engine_has_no_float16array(
     multi, fresh_node, index, other, distance
 ):
-    loader = multi.root / "loader" / "manifest.mjs"
+    loader = multi.root / "loader" / "edgepack.mjs"
     loader.write_text("globalThis.Float16Array = undefined;" + loader.read_text())
     (golden, *_) = multi.manifest()["golden"]
     shipped, source = (e["path"] for e in golden["expect"] if e["name"] == "out_f16")
@@ -366,7 +368,6 @@ def test_session_options_reach_the_runtime(conv, fresh_node):
         "executionProviders": [{"name": "wasm"}],
         "graphOptimizationLevel": "all",
         "extra": {"session.intra_op.allow_spinning": "maybe"},
-        "logSeverityLevel": 2,
         "threads": 2,
     }
 
@@ -443,14 +444,3 @@ def test_download_that_breaks_off_is_a_missing_file(conv, node):
         "file-missing",
         "cannot read https://device.test/model/conv-ort.ort: cable pulled",
     )
-
-
-def test_odd_characters_in_paths_are_part_of_the_name(conv, node):
-    odd = "model/100% #1?.ort"
-    (conv.root / "model/conv-ort.ort").rename(conv.root / odd)
-
-    def change(manifest):
-        manifest["model"]["path"] = odd
-        next(f for f in manifest["files"] if f["role"] == "model")["path"] = odd
-
-    assert node.self_test(conv.change(change))["passed"]

@@ -114,15 +114,17 @@ def test_templates_leave_no_placeholder(conv, name):
 
 
 def test_loader_is_small_and_needs_nothing_but_itself():
-    """golden.mjs is the self-test's, and loaded only for it; the rest are programs for Node."""
-    sources = [
-        (LOADER / name).read_text() for name in ("edgepack.mjs", "files.mjs", "manifest.mjs")
-    ]
-    assert sum(len(source.encode()) for source in sources) <= 12 * 1024
-    imported = {
-        name for source in sources for name in re.findall(r"(?:from|import\()\s*'(.*?)'", source)
-    }
-    assert imported == {"./files.mjs", "./manifest.mjs", "./golden.mjs"}
+    """One file, self-test and all; what WebGPU needs besides is loaded for it alone. The rest are programs for Node."""
+    loader, webgpu = ((LOADER / name).read_text() for name in ("edgepack.mjs", "webgpu.mjs"))
+    assert len(loader.encode()) <= 12 * 1024
+    assert len(webgpu.encode()) <= 1.5 * 1024
+    assert re.findall(r"(?:from|import\()\s*'(.*?)'", loader) == ["./webgpu.mjs"]
+    assert re.findall(r"(?:from|import\()\s*'(.*?)'", webgpu) == ["./edgepack.mjs"]
+
+
+def test_a_bundle_for_webassembly_alone_does_without_what_webgpu_needs(conv, node):
+    (conv.root / "loader" / "webgpu.mjs").unlink()
+    assert node.self_test(conv.root)["passed"]
 
 
 @pytest.mark.parametrize("target", ["web", "web-webgpu"])

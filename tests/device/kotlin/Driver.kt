@@ -10,6 +10,7 @@ import io.edgepack.EdgepackError
 import io.edgepack.EdgepackSession
 import io.edgepack.Tensor
 import io.edgepack.image
+import io.edgepack.selfTest
 import java.io.File
 import java.io.PrintStream
 import java.nio.ByteBuffer
@@ -138,7 +139,9 @@ private fun tensor(x: JSONObject): Tensor {
     val shape = x.getJSONArray("shape").let { shape -> List(shape.length()) { shape.getInt(it) } }
     val bytes = ByteBuffer.wrap(Base64.getDecoder().decode(x.getString("data")))
     return when (x.optString("made", "bytes")) {
-        "floats" -> Tensor("float32", *shape.toIntArray()).put(Tensor(x.getString("dtype"), shape, bytes).floats())
+        "floats" -> Tensor("float32", *shape.toIntArray()).apply {
+            data.asFloatBuffer().put(Tensor(x.getString("dtype"), shape, bytes).floats())
+        }
         "zeros" -> Tensor(x.getString("dtype"), *shape.toIntArray()).apply { data.duplicate().put(bytes) }
         else -> Tensor(x.getString("dtype"), shape, bytes)
     }
@@ -174,7 +177,7 @@ private fun overhead(bundle: EdgepackBundle, session: EdgepackSession, model: Fi
     fun callBare(): FloatArray = OnnxTensor.createTensor(env, FloatBuffer.wrap(values), longs).use { x ->
         bare.run(mapOf(name to x)).use { y -> (y[0] as OnnxTensor).floatBuffer.array() }
     }
-    fun call(x: Tensor) = session.run(mapOf(name to x.put(values))).getValue(output.getString("name")).floats()
+    fun call(x: Tensor) = session.run(mapOf(name to x.apply { data.asFloatBuffer().put(values) })).getValue(output.getString("name")).floats()
     fun callFresh() = call(Tensor("float32", *shape))
     fun callKept() = call(kept)
     val times = List(3000) { longArrayOf(time(::callBare), time(::callFresh), time(::callKept)) }.drop(1000)

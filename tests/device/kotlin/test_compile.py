@@ -39,9 +39,19 @@ def test_the_android_check_sees_what_android_7_lacks(jvm: Jvm) -> None:
 
 
 def test_the_loader_stays_small() -> None:
-    (loader,) = (path for path in LOADER if path.name == "EdgepackBundle.kt")
-    assert loader.stat().st_size <= 12 * 1024
-    assert len(loader.read_text().splitlines()) <= 250
+    """One file is the loader; an app may do without the self-test in its release, and without images."""
+    sizes = {path.name: path.stat().st_size for path in LOADER}
+    assert set(sizes) == {"EdgepackBundle.kt", "SelfTest.kt", "EdgepackImage.kt"}
+    assert sizes["EdgepackBundle.kt"] <= 12 * 1024
+    assert sizes["SelfTest.kt"] <= 1.75 * 1024
+    assert len((LOADER[0].parent / "EdgepackBundle.kt").read_text().splitlines()) <= 250
+
+
+@pytest.mark.parametrize("without", ["SelfTest.kt", "EdgepackImage.kt"])
+def test_an_app_may_do_without_what_it_does_not_use(without: str) -> None:
+    android = [library("onnxruntime-android.jar"), library("android-all-*.jar")]
+    rest = [path for path in LOADER if path.name != without]
+    assert compiled(f"no-{without}", rest, [*android, library("kotlin-stdlib-*.jar")]).exists()
 
 
 def test_a_warning_fails_the_compilation(tmp_path: Path) -> None:

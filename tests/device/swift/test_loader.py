@@ -325,6 +325,16 @@ def put(*place: str | int, to: Any) -> Callable[[Path], object]:
     return lambda bundle: edit(bundle, change)
 
 
+def moved(path: str) -> Callable[[Path], object]:
+    """A golden input under another name, which `files` lists."""
+
+    def change(manifest: dict[str, Any]) -> None:
+        for one in (manifest["files"][0], manifest["golden"][0]["inputs"][0]):
+            one["path"] = path
+
+    return lambda bundle: edit(bundle, change)
+
+
 MODEL, INPUT = "model/conv-onnx.onnx", "golden/0/input-0.bin"
 
 
@@ -362,7 +372,7 @@ MODEL, INPUT = "model/conv-onnx.onnx", "golden/0/input-0.bin"
         (
             put("runtime", "session", "intra_op_num_threads", to=-1),
             "manifest-invalid",
-            "threads '-1'",
+            "threads is -1",
         ),
         (put("inputs", 0, "dtype", to="float8"), "manifest-invalid", "float8"),
         (
@@ -375,13 +385,19 @@ MODEL, INPUT = "model/conv-onnx.onnx", "golden/0/input-0.bin"
             "manifest-invalid",
             "inputs: Index 0: shape: Index 1: ",
         ),
-        (put("files", 0, "size", to=-1), "manifest-invalid", "size '-1'"),
-        (put("files", 0, "path", to="/etc/passwd"), "manifest-invalid", "'/etc/passwd'"),
-        (put("files", 0, "path", to="golden/../../x"), "manifest-invalid", "'golden/../../x'"),
-        (put("files", 0, "path", to="golden\\x"), "manifest-invalid", "golden"),
-        (put("files", 0, "path", to="../\u0301x"), "manifest-invalid", "path '"),
-        (put("files", 0, "path", to="golden/\0"), "manifest-invalid", "path '"),
-        (put("files", 0, "path", to=""), "manifest-invalid", "''"),
+        (put("files", 0, "size", to=-1), "manifest-invalid", "is -1"),
+        *(
+            (moved(path), "manifest-invalid", "'")
+            for path in (
+                "/etc/x",
+                "golden/../../x",
+                "golden\\x",
+                "../\u0301x",
+                "golden/\0",
+                "",
+                "ä",
+            )
+        ),
         (put("model", "path", to="../model"), "manifest-invalid", "'../model'"),
         (put("model", "path", to=INPUT), "manifest-invalid", INPUT),
         (put("golden", 0, "inputs", 0, "path", to="../x"), "manifest-invalid", "'../x'"),
@@ -590,3 +606,10 @@ def test_the_loader_compiles_with_a_bridging_header_and_apples_frameworks(
     flags += ["-I", inside(programs), "-I", inside(SWIFT / "include")]
     done = chroot(["swiftc", "-typecheck", "-parse-as-library", *flags, *sources])
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_loader_grows_no_further() -> None:
+    """Beyond the 12 KiB that the others keep, since it speaks ONNX Runtime's C API itself."""
+    sizes = {p.name: p.stat().st_size for p in linux.LOADER.glob("*.swift")}
+    assert sizes["EdgepackBundle.swift"] + sizes["EdgepackSession.swift"] <= 19 * 1024
+    assert sizes["SelfTest.swift"] <= 2.25 * 1024

@@ -109,6 +109,44 @@ def test_channels_of_zeros_that_are_no_summand_stay() -> None:
     assert tried("channel_pads", graph(nodes, {"pads": zeros(0, 0, 0, 0, 0, 3, 0, 0)})).count == 0
 
 
+# A clamp behind a sum
+
+
+def clamped(summand: str, **constants: np.ndarray) -> onnx.ModelProto:
+    nodes = [
+        node("Conv", "x kernel", "c", pads=[1] * 4),
+        node("Add", f"c {summand}", "s"),
+        node("Clip", "s low high", "y"),
+    ]
+    limits = {"low": np.float32(0), "high": np.float32(1)}
+    return graph(nodes, {"kernel": random(4, 4, 3, 3), **limits, **constants})
+
+
+def test_a_clamp_behind_a_sum_gets_a_convolution_to_be_fused_into() -> None:
+    trial = tried("clamps", clamped("x"))
+    assert (trial.count, trial.operators) == (1, {"Conv": 2, "Add": 1, "Clip": 1})
+    assert trial.gap == 0
+
+
+def test_a_clamp_behind_a_shift_stays() -> None:
+    assert tried("clamps", clamped("shift", shift=random(4, 1, 1))).count == 0
+
+
+def test_a_clamp_behind_a_convolution_or_a_sum_that_others_see_stays() -> None:
+    nodes = [
+        node("Conv", "x kernel", "c", pads=[1] * 4),
+        node("Clip", "c low high", "d"),
+        node("Add", "c d", "s"),
+        node("Clip", "s low high", "y"),
+    ]
+    constants = {
+        "kernel": random(4, 4, 3, 3),
+        "low": np.float32(0),
+        "high": np.float32(1),
+    }
+    assert tried("clamps", graph(nodes, constants, outputs=("y", "s"))).count == 0
+
+
 # One output channel
 
 

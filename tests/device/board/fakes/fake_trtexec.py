@@ -76,7 +76,9 @@ def build(given: dict[str, str], does: str, numbers: tuple[int, ...]) -> int:
         place.write_bytes(b"half an eng")
         return 1
     Path(given["timingCacheFile"]).write_bytes(b"timings")
-    if does != "no-file":
+    if does == "cut":
+        place.write_bytes(MARK[:3])
+    elif does != "no-file":
         place.write_bytes(b"" if does == "empty" else MARK + Path(given["onnx"]).read_bytes())
     return 0
 
@@ -86,8 +88,9 @@ def answer(given: dict[str, str], does: str) -> int:
         replay("no-inference")
         return 1
     if "loadInputs" not in given:
-        replay("performance")
-        return 0
+        cut = not Path(given["loadEngine"]).read_bytes().startswith(MARK)
+        replay("not-loaded" if cut else "performance")
+        return 1 if cut else 0
     if does == "broken":
         # Seen in the wild: the engine cannot be read, and trtexec passes all the same.
         return 0

@@ -29,10 +29,13 @@ fun EdgepackBundle.image(bitmap: Bitmap, name: String? = null): Tensor {
   val filter = FILTERS[way.of("interpolation")]
   val across = List(width) { filter.taps(it + (wide - width + 1).floorDiv(2), bitmap.width, wide) }
   val down = List(height) { filter.taps(it + (high - height + 1).floorDiv(2), bitmap.height, high) }
-  val row = IntArray(bitmap.width)
-  val rows = Array(bitmap.height) { y ->
-    bitmap.getPixels(row, 0, row.size, 0, y, row.size, 1)
-    IntArray(width * n) { i -> across[i / n].sum { channel(row[it], i % n) } }
+  // As Pillow 13 does; what is rounded in between is then another pixel's.
+  val heightFirst = high < bitmap.height && bitmap.height - high > 2 * (bitmap.width - wide)
+  val first = if (heightFirst) down else across
+  val line = IntArray(if (heightFirst) bitmap.height else bitmap.width)
+  val between = Array(if (heightFirst) bitmap.width else bitmap.height) { i ->
+    if (heightFirst) bitmap.getPixels(line, 0, 1, i, 0, 1, line.size) else bitmap.getPixels(line, 0, line.size, 0, i, line.size, 1)
+    IntArray(first.size * n) { first[it / n].sum { k -> channel(line[k], it % n) } }
   }
 
   val pad = way.all<Int>("pad").fold(255) { argb, level -> argb shl 8 or level }
@@ -42,7 +45,11 @@ fun EdgepackBundle.image(bitmap: Bitmap, name: String? = null): Tensor {
   val tensor = Tensor(spec.of<String>("dtype"), *(ones + sizes).toIntArray())
   for (y in 0 until height) for (x in 0 until width) for (c in 0 until n) {
     val outside = across[x].weights.isEmpty() || down[y].weights.isEmpty()
-    val level = if (outside) channel(pad, c) else down[y].sum { rows[it][x * n + c] }
+    val level = when {
+      outside -> channel(pad, c)
+      heightFirst -> across[x].sum { between[it][y * n + c] }
+      else -> down[y].sum { between[it][x * n + c] }
+    }
     tensor.put(if (layout == "nchw") (c * height + y) * width + x else (y * width + x) * n + c, (level * scale - mean[c]) / std[c])
   }
   return tensor
