@@ -135,7 +135,7 @@ def test_a_host_that_vanished_confirms_later(quiet: Board, new: Path) -> None:
     quiet.flash(new, confirm=vanish)
     trial = quiet.order("status").done["status"]["trial"]
     assert trial["release"] == name_of(new)
-    assert 0 < trial["seconds"] <= 20
+    assert 0 < trial["seconds"] <= 60
     assert quiet.order("confirm", name_of(new)).outcome == "committed"
     assert quiet.order("confirm", name_of(new)).outcome == "committed"
     assert quiet.state()["min_seq"] == 2
