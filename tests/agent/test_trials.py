@@ -301,6 +301,26 @@ def test_the_report_of_what_was_measured_lies_beside_the_release(quiet: Board, n
 # The board's own timer
 
 
+@pytest.mark.parametrize("program", ["/no/such/python", "/bin/true", "/bin/cat"])
+def test_without_a_timer_nothing_is_switched(
+    board: Board, old: Path, new: Path, program: str
+) -> None:
+    def no_timer() -> None:
+        from edgepack_agent import timer
+
+        timer._START_SECONDS = 1
+        timer.sys.executable = program
+
+    before = board.state()
+    board.patches += [swift, no_timer]
+    ended = board.flash(new)
+    assert (ended.outcome, ended.kind, ended.done["state"]) == ("rolled-back", "timer", "ARM")
+    assert "SWITCH" not in ended.states
+    assert board.current() == name_of(old)
+    assert board.answers()
+    assert board.state() == before
+
+
 def test_a_trial_whose_host_and_agent_are_gone_is_rolled_back_by_the_timer(
     board: Board, old: Path, new: Path
 ) -> None:
