@@ -18,6 +18,7 @@ from edgepack.trust.trustfile import as_json, load_trust
 
 #: What the board runs of a bundle (runtime/agent/README.md).
 AGENT = "edgepack-agent.pyz"
+_AGENTS = "agent"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +78,12 @@ def _read(root: Path, trust: Path | None, allow_unsigned: bool) -> Payload:
         )
     if signature is not None and trust is not None:
         require_trusted(root, load_trust(trust), app=manifest.release.app)
+    if manifest.release.app == _AGENTS:
+        raise FlashError(
+            f"{root}: an app cannot be called {_AGENTS!r} on a board, where agents lie in that folder",
+            "build it with another --app",
+            kind="app",
+        )
     agent = _agent(root, manifest)
     return Payload(
         app=manifest.release.app,

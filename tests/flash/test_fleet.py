@@ -222,7 +222,11 @@ def test_a_board_answers_orders(
     board = boards()
     given = ["board", order, board.address, "--root", board.root]
     code, out, _ = call(*given, "--json")
-    assert (code, json.loads(out)["error"]["kind"]) == (14, "agent")
+    if order == "doctor":  # an agent of this machine's, gone afterwards
+        assert {c["what"] for c in json.loads(out)["app"]} >= {"python", "openssl", "disk"}
+        assert list(Path.cwd().glob(".edgepack-*.pyz")) == []
+    else:
+        assert (code, json.loads(out)["error"]["kind"]) == (14, "agent")
     report = flash(small, [board])
     (agent,) = (board.root / "agent").glob("*.pyz")
     (board.root / "agent/current.pyz").symlink_to(agent.name)
@@ -288,6 +292,15 @@ def test_a_bundle_without_a_signature_or_an_agent_is_refused(tmp_path: Path) -> 
     with (
         pytest.raises(BundleError, match="not as it was built"),
         opened(unsigned, trust=None, allow_unsigned=True),
+    ):
+        pass
+
+
+def test_an_app_may_not_take_the_agents_folder(tmp_path: Path) -> None:
+    bundle = make(tmp_path / "b", {}, app="agent")
+    with (
+        pytest.raises(FlashError, match="cannot be called 'agent'"),
+        opened(bundle, trust=None, allow_unsigned=False),
     ):
         pass
 
