@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from edgepack.cli.app import main
-from edgepack.errors import FlashError, UsageError
+from edgepack.errors import FlashError, OutputError, UsageError
 from edgepack.flash.fleet import Fleet, waves
 from edgepack.flash.host import parse_host
 from edgepack.flash.options import FlashOptions
@@ -100,6 +100,15 @@ def test_more_failures_than_may_be_end_it(small: Path, boards: Callable[[], Loca
     report = flash(small, fleet, canary=0, concurrency=1, max_failures=1)
     assert outcomes(report) == ["committed", "refused", "refused", *["not-started"] * 3]
     assert report.stopped.startswith("more than 1 boards failed: ")
+
+
+def test_no_board_is_begun_where_the_report_cannot_be_written(
+    small: Path, boards: Callable[[], LocalBoard], tmp_path: Path
+) -> None:
+    board = boards()
+    with pytest.raises(OutputError):
+        flash(small, [board], report=tmp_path / "nowhere/r.json")
+    assert board.connections == []
 
 
 def test_a_report_of_another_bundle_is_not_resumed(
