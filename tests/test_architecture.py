@@ -26,6 +26,7 @@ FLOORS = (
         "artifact",
         "cache",
         "errors",
+        "extends",
         "names",
         "onnxfile",
         "opsets",

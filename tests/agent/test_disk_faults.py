@@ -20,7 +20,7 @@ def test_a_board_outlives_a_failing_disk(scene: Scene, name: str, error: int) ->
     story = scene.stories[name]
     count = scene.count(story)
     draw = random.Random(f"{SEED} {name} {error}")
-    for point in draw.sample(range(count), 3 if name == "flash" else 1):
+    for point in draw.sample(range(count), 2 if name == "flash" else 1):
         fault = Fault(at=point, error=error, lasting=draw.random() < 0.7)
         print(f"EDGEPACK_SEED={SEED}: {name}: {fault} of {count}")
         scene.fail(story, fault)

@@ -17,7 +17,7 @@ def test_a_board_recovers_from_being_killed_anywhere(scene: Scene, name: str) ->
     story = scene.stories[name]
     count = scene.count(story)
     draw = random.Random(f"{SEED} {name}")
-    points = sorted(draw.sample(range(count), min(count, 12 if name == "flash" else 4)))
+    points = sorted(draw.sample(range(count), min(count, 10 if name == "flash" else 3)))
     for point in points:
         print(f"EDGEPACK_SEED={SEED}: {name}: killed at {point} of {count} operations")
         scene.kill(story, point)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.agent import disks
-from tests.agent.board import Board, name_of, rebooted, without_timer
+from tests.agent.board import Board, name_of, rebooted, swift, vanish, without_timer
 from tests.agent.bundles import trust
 from tests.agent.faults import Fault
 
 #: Change it with EDGEPACK_SEED; EDGEPACK_POINTS=all takes every point.
 SEED = int(os.environ.get("EDGEPACK_SEED", "20261126"))
-POINTS = 16
+POINTS = 12
+ALL = os.environ.get("EDGEPACK_POINTS") == "all"
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +33,11 @@ def disk(tmp_path_factory: pytest.TempPathFactory, old: Path) -> Path:
 
 
 def on(folder: Path) -> Board:
-    return Board(root=folder / "root", patches=[without_timer])
+    return Board(root=folder / "root", patches=[without_timer, swift])
 
 
 @pytest.fixture(scope="module")
-def points(disk: Path, new: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[int]]:
+def points(disk: Path, new: Path, tmp_path_factory: pytest.TempPathFactory) -> list[int]:
     """Operations of a flash of release 2 before which the power goes."""
     whole = disks.duplicate(disk, tmp_path_factory.mktemp("whole") / "disk")
     with disks.mounted(whole) as folder:
@@ -45,10 +47,7 @@ def points(disk: Path, new: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         count = len(board.operations())
     assert count > 60
     every = list(range(count))
-    if os.environ.get("EDGEPACK_POINTS") == "all":
-        yield every
-    else:
-        yield sorted(random.Random(SEED).sample(every, POINTS))
+    return every if ALL else sorted(random.Random(SEED).sample(every, POINTS))
 
 
 def test_a_board_that_loses_power_boots_with_one_release_whole(
@@ -56,10 +55,11 @@ def test_a_board_that_loses_power_boots_with_one_release_whole(
 ) -> None:
     seen = set()
     for at in points:
-        left = power_goes(disk, new, at, tmp_path)
+        left = power_goes(
+            disk, lambda folder, fault: on(folder).flash(new, fault=fault), at, tmp_path
+        )
         with disks.mounted(left) as folder:
-            board = on(folder)
-            board.patches.append(rebooted)
+            board = booted(folder)
             ended = board.order("recover")
             where = f"operation {at}, seed {SEED}: {ended.messages}"
             assert board.current() in (name_of(old), name_of(new)), where
@@ -72,11 +72,45 @@ def test_a_board_that_loses_power_boots_with_one_release_whole(
     assert name_of(old) in seen
 
 
-def power_goes(disk: Path, new: Path, at: int, folder: Path) -> Path:
-    """What is left of the disk when the power goes before that operation of a flash."""
+def test_a_board_that_loses_power_again_as_it_goes_back_boots_with_the_old_release(
+    disk: Path, old: Path, new: Path, tmp_path: Path
+) -> None:
+    in_trial = disks.duplicate(disk, tmp_path / "trial")
+    with disks.mounted(in_trial) as folder:
+        on(folder).flash(new, confirm=vanish)
+    whole = disks.duplicate(in_trial, tmp_path / "whole")
+    with disks.mounted(whole) as folder:
+        board = booted(folder)
+        assert board.order("recover", fault=Fault()).outcome == "rolled-back"
+        every = range(len(board.operations()))
+    points = every if ALL else random.Random(SEED).sample(every, 4)
+    for at in points:
+        left = power_goes(
+            in_trial,
+            lambda folder, fault: booted(folder).order("recover", fault=fault),
+            at,
+            tmp_path,
+        )
+        with disks.mounted(left) as folder:
+            board = booted(folder)
+            ended = board.order("recover")
+            where = f"operation {at}, seed {SEED}: {ended.messages}"
+            assert (board.current(), board.answers()) == (name_of(old), True), where
+            assert board.state()["trial"] is None, where
+        left.unlink()
+
+
+def booted(folder: Path) -> Board:
+    board = on(folder)
+    board.patches.append(rebooted)
+    return board
+
+
+def power_goes(disk: Path, run: Callable[[Path, Fault], object], at: int, folder: Path) -> Path:
+    """What is left of the disk when the power goes before that operation."""
     running = disks.duplicate(disk, folder / "running")
     with disks.mounted(running) as place:
-        on(place).flash(new, fault=Fault(at=at))
+        run(place, Fault(at=at))
         left = disks.duplicate(running, folder / f"left-{at}")
     running.unlink()
     return left
@@ -96,8 +130,34 @@ def test_a_release_that_was_said_to_be_committed_is_still_there_after_the_power_
         assert board.answers()
 
 
+def files_are_not_synced() -> None:
+    """An agent that forgets to sync what it writes, and syncs the names alone."""
+    real = os.fsync
+
+    def forgetful(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            real(descriptor)
+
+    os.fsync = forgetful
+
+
+def test_an_agent_that_did_not_sync_its_files_would_lose_them(
+    disk: Path, new: Path, tmp_path: Path
+) -> None:
+    """Without this the tests above could not fail."""
+    running = disks.duplicate(disk, tmp_path / "running")
+    with disks.mounted(running) as place:
+        board = on(place)
+        board.patches.append(files_are_not_synced)
+        assert board.flash(new).outcome == "committed"
+        left = disks.duplicate(running, tmp_path / "left")
+    with disks.mounted(left) as place:
+        board = on(place)
+        assert board.current() == name_of(new)
+        assert not board.answers()
+
+
 def test_what_is_not_synced_is_lost_on_these_disks(tmp_path: Path) -> None:
-    """Without this the test above could not fail."""
     disks.require_loop_devices()
     disk = disks.make(tmp_path / "disk")
     with disks.mounted(disk) as place:

@@ -56,6 +56,8 @@ REFUSED = [
     Case("board", ("power_mode", "15W", "MAXN"), {}, {"power_mode": "MAXN|MAXN_SUPER"}),
     Case("board", ("jetpack", "6.2+b77"), {}, {"jetpack": ">=7"}),
     Case("board", ("android_api", "knows nothing"), {}, {"android_api": ">=24"}),
+    Case("board", ("boot_id", "knows nothing"), {}, {"boot_id": ">=1"}),
+    Case("board", ("clock", "knows nothing"), {}, {"clock": ">=1"}),
     Case("board", ("cannot compare", "nonsense"), {}, {"l4t": "nonsense"}),
     Case("memory", ("8.0 GiB", ">=16GiB"), {}, {"memory": ">=16GiB"}),
     Case("memory", ("not known",), {"memory_total": None}, {"memory": ">=4GiB"}),
@@ -132,6 +134,15 @@ def test_a_bundle_without_a_python_loader_is_for_another_device(tmp_path: Path) 
     with pytest.raises(Refusal, match=r"loader/edgepack_loader\.py") as refused:
         preflight.check(other, ORIN, str(tmp_path), 1)
     assert refused.value.kind == "board"
+
+
+@pytest.mark.parametrize("requires", [None, [], {"l4t": 36}, {"l4t": None}])
+def test_requirements_of_another_form_are_refused(tmp_path: Path, requires: Any) -> None:
+    wanted = manifest()
+    wanted["target"]["requires"] = requires
+    with pytest.raises(Refusal, match=r"target\.requires") as refused:
+        preflight.check(wanted, ORIN, str(tmp_path), 1)
+    assert refused.value.kind == "manifest"
 
 
 def test_a_disk_too_small_is_refused_with_what_is_free_and_what_is_needed(tmp_path: Path) -> None:

@@ -174,6 +174,22 @@ def test_a_reboot_in_a_trial_rolls_back_exactly_once(quiet: Board, old: Path, ne
     assert quiet.answers()
 
 
+@pytest.mark.parametrize(("order", "restarts"), [("recover", 0), ("rollback", 1), ("flash", 1)])
+def test_after_a_reboot_the_app_is_restarted_unless_it_starts_after_this(
+    quiet: Board, old: Path, new: Path, tmp_path: Path, order: str, restarts: int
+) -> None:
+    log = tmp_path / "restarts"
+    log.touch()
+    code = f"open({str(log)!r}, 'a').write('restarted\\n')"
+    quiet.flash(new, confirm=vanish, restart=[sys.executable, "-c", code])
+    before = len(log.read_text().split())
+    quiet.patches.append(rebooted)
+    ended = quiet.flash(old) if order == "flash" else quiet.order(order)
+    assert ended.outcome == ("unchanged" if order == "flash" else "rolled-back"), ended.done
+    assert quiet.current() == name_of(old)
+    assert len(log.read_text().split()) - before == restarts
+
+
 def test_a_trial_survives_a_recovery_before_its_deadline(quiet: Board, new: Path) -> None:
     quiet.flash(new, confirm=vanish)
     assert quiet.order("recover").outcome == "trial"

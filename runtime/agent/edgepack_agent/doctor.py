@@ -90,7 +90,7 @@ def _about_onnxruntime(board: Facts) -> Iterator[dict[str, Any]]:
         fix = "install numpy and onnxruntime for it (on a Jetson NVIDIA's onnxruntime-gpu), or name another: --python"
         yield _finding("onnxruntime", False, said, f"in {sys.executable}", fix)
         return
-    shown = "{} with numpy {}: {}".format(onnxruntime, numpy, ", ".join(providers))
+    shown = f"{onnxruntime} with numpy {numpy}: {', '.join(providers)}"
     # What was compiled in; only a session tells what opens. Without it here it cannot open at all.
     ok = board.board is None or preflight.TENSORRT in providers
     fix = "on a Jetson install NVIDIA's onnxruntime-gpu: PyPI's runs on the CPU alone"
@@ -175,7 +175,7 @@ def _about_its_engine(board: Facts, report: str) -> Iterator[dict[str, Any]]:
         names = ("tensorrt", "sm", "l4t")
         then = {name: key.get(name) or None for name in names}
         now = {name: getattr(board, name) for name in names}
-        shown = ["{} {}".format(n, v[n] or "unknown") for v in (then, now) for n in names]
+        shown = [f"{n} {v[n] or 'unknown'}" for v in (then, now) for n in names]
         fix = "flash the release again: it builds the engine for what is there now"
         yield _finding("its engine", then == now, ", ".join(shown[:3]), ", ".join(shown[3:]), fix)
 

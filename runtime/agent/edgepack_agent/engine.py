@@ -112,7 +112,7 @@ def _by_onnxruntime(
 def key_of(manifest: dict[str, Any], facts: Facts, flags: list[str]) -> dict[str, Any]:
     """All that an engine depends on. Source: TensorRT developer guide, "Serialized engines are not portable"."""
     lines = "".join(
-        "{}\0{}\n".format(file["path"], file["sha256"])
+        f"{file['path']}\0{file['sha256']}\n"
         for file in sorted(manifest["files"], key=lambda f: str(f["path"]))
         if file["role"] == "model"
     )
@@ -151,9 +151,8 @@ def _by_trtexec(
     durable.make_folder(folder)
     for left in (plan, seal, plan + ".part"):
         durable.remove(left)
-    timing = os.path.join(
-        engines, "timing-{}.cache".format(folder_of({**key, "model_sha256": "", "flags": []}))
-    )
+    board = folder_of({**key, "model_sha256": "", "flags": []})
+    timing = os.path.join(engines, f"timing-{board}.cache")
     begin = time.monotonic()
     limit = float(options.get("engine_seconds") or _SECONDS)
     try:

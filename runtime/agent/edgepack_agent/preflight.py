@@ -35,8 +35,8 @@ def check(
             disk, read-only, python.
     """
     checked = [_is_for_a_board(manifest)]
-    for key, wanted in sorted(manifest["target"].get("requires", {}).items(), key=_by_cause):
-        if key not in ("disk", "memory"):
+    for key, wanted in sorted(_requires(manifest).items(), key=_by_cause):
+        if key not in ranges.SIZES:
             checked.append(_check_fact(key, wanted, facts, manifest["target"]["name"]))
     checked.append(_check_memory(manifest, facts))
     checked += _check_disk(manifest, app_dir, needs_bytes)
@@ -54,6 +54,14 @@ def _is_for_a_board(manifest: dict[str, Any]) -> dict[str, Any]:
             "build the bundle for a target with a Python loader: edgepack targets list",
         )
     return {"what": "target", "wanted": LOADER, "found": target}
+
+
+def _requires(manifest: dict[str, Any]) -> dict[str, str]:
+    found = manifest["target"].get("requires", {})
+    if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
+        why = f"target.requires is {found!r}, no object of texts"
+        raise Refusal("manifest", why, "build the bundle again")
+    return found
 
 
 #: The board first, then what runs on it: the first that differs explains the others.
@@ -86,14 +94,12 @@ def _by_cause(item: tuple[str, str]) -> tuple[int, str]:
 def _check_fact(key: str, wanted: str, facts: Facts, target: str) -> dict[str, Any]:
     kind = key if key in _KINDS else "board"
     fix = _FIX.get(key, "build the bundle for a target that this board is")
-    if key not in Facts._fields:
+    if key not in _ORDER:
         why = f"target {target} requires {key} {wanted}, of which this board knows nothing"
         raise Refusal(kind, why, fix)
     found = getattr(facts, key)
     if found is None:
-        why = "the {} of this board is not known ({})".format(
-            key, _SOURCE.get(key, "it does not say")
-        )
+        why = f"the {key} of this board is not known ({_SOURCE.get(key, 'it does not say')})"
         raise Refusal(kind, f"{why}; target {target} requires {wanted}", fix)
     versions = tensorrt_versions(found) if key == "tensorrt" else [found]
     if not any(_holds(key, wanted, each) for each in versions):
@@ -136,7 +142,7 @@ def uses_tensorrt(manifest: dict[str, Any]) -> bool:
 
 
 def _check_memory(manifest: dict[str, Any], facts: Facts) -> dict[str, Any]:
-    wanted = manifest["target"].get("requires", {}).get("memory")
+    wanted = _requires(manifest).get("memory")
     total, available = facts.memory_total, facts.memory_available
     if wanted is not None and (total is None or not _holds("memory", wanted, str(total))):
         has = "is not known" if total is None else f"is {shown(total)}"
@@ -172,16 +178,11 @@ def _check_disk(manifest: dict[str, Any], app_dir: str, needs_bytes: int) -> lis
     # An engine holds the weights once more, and is written beside the one it replaces.
     engine = 2 * model_bytes(manifest) if uses_tensorrt(manifest) else 0
     free, needs = disk.f_bavail * disk.f_frsize, needs_bytes + engine
-    asked = manifest["target"].get("requires", {}).get("disk")
+    asked = _requires(manifest).get("disk")
     if free < needs or (asked is not None and not _holds("disk", asked, str(free))):
-        parts = "{}: {} of files, {} for an engine".format(
-            *tuple(map(shown, (needs, needs_bytes, engine)))
-        )
-        parts += (
-            ""
-            if asked is None
-            else "; target {} requires {}".format(manifest["target"]["name"], asked)
-        )
+        parts = f"{shown(needs)}: {shown(needs_bytes)} of files, {shown(engine)} for an engine"
+        if asked is not None:
+            parts += f"; target {manifest['target']['name']} requires {asked}"
         why = f"{shown(free)} are free where {app_dir} lies; the release needs {parts}"
         raise Refusal("disk", why, "make room there, or give a --root on a larger disk")
     files = len(manifest["files"]) + _FEW_FILES
@@ -199,18 +200,17 @@ def _check_python(python: str) -> dict[str, Any]:
     found = python_facts(python)
     wanted = "3.8 or newer, numpy, onnxruntime"
     if "error" in found:
-        why = "{}, which is to run the loader, does not run: {}".format(python, found["error"])
+        why = f"{python}, which is to run the loader, does not run: {found['error']}"
         raise Refusal("python", why, "name another interpreter: --python")
-    if ranges.version(found["version"]) < (3, 8):
-        why = "{} is Python {}; the loader needs 3.8".format(python, found["version"])
+    version, missing = found["version"], " and ".join(found["missing"])
+    if ranges.version(version) < (3, 8):
+        why = f"{python} is Python {version}; the loader needs 3.8"
         raise Refusal("python", why, "name a newer one: --python")
-    if found["missing"]:
-        why = "{} (Python {}) lacks {}".format(
-            python, found["version"], " and ".join(found["missing"])
-        )
+    if missing:
+        why = f"{python} (Python {version}) lacks {missing}"
         fix = "install it for this Python (on a Jetson NVIDIA's onnxruntime-gpu), or name one that has it: --python"
         raise Refusal("python", why, fix)
-    return {"what": "python", "wanted": wanted, "found": found["version"]}
+    return {"what": "python", "wanted": wanted, "found": version}
 
 
 def shown(size: int) -> str:

@@ -69,7 +69,7 @@ def loader(
         raise Refusal(kind, why, "run it by hand: " + _by_hand(argv))
     if "error" in outcome:
         error = outcome["error"]
-        why = "the release's loader: {}: {}".format(error["kind"], error["message"])
+        why = f"the release's loader: {error['kind']}: {error['message']}"
         fix = 'see "Read a failure" in the bundle\'s README.md'
         raise Refusal(kind, why, _FIX.get(error["kind"], fix))
     return outcome
@@ -102,15 +102,10 @@ def _missed(release: str, cases: list[dict[str, Any]]) -> str:
     worst = cases[0]
     off = worst.get("why") or "not finite"
     if worst["max_abs"] is not None:
-        off = "max |a−b| {:.3g}, allowed {:.3g} + {:.3g}·|b|".format(
-            worst["max_abs"],
-            worst["atol"],
-            worst["rtol"],
-        )
+        bound = f"{worst['atol']:.3g} + {worst['rtol']:.3g}·|b|"
+        off = f"max |a−b| {worst['max_abs']:.3g}, allowed {bound}"
     more = f" (and {len(cases) - 1} more)" if len(cases) > 1 else ""
-    where = "golden case {}, output {} against {}".format(
-        worst["case"], worst["output"], worst["from"]
-    )
+    where = f"golden case {worst['case']}, output {worst['output']} against {worst['from']}"
     return f"{name} answers otherwise on this board: {where}: {off}{more}"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any, NamedTuple
 
-from edgepack_agent import agents, clock, conversation, durable, probe, releases, state, trial
+from edgepack_agent import agents, conversation, durable, probe, releases, state, trial
 from edgepack_agent.journal import Journal
 from edgepack_agent.places import Places
 from edgepack_agent.state import State, Trial
@@ -33,7 +33,8 @@ def recover(
 
     Args:
         end_trial: go back also from a trial that the host could still confirm.
-        app_runs: the app has started: it is restarted if it has to run something else. At boot it starts after this.
+        app_runs: the app has started: it is restarted if it has to run something else. Where a unit recovers before its app
+            starts, a restart would wait for itself.
     """
     releases.drop_leftovers(places)
     known = _known(places, journal)
@@ -41,7 +42,7 @@ def recover(
         return _settle(places, known, journal, app_runs)
     if trial.is_live(known.trial) and not end_trial:
         return Result("trial", known.trial.release)
-    return _roll_back(places, known, journal)
+    return _roll_back(places, known, journal, app_runs)
 
 
 def confirm(places: Places, release: str, journal: Journal) -> Result:
@@ -60,7 +61,7 @@ def confirm(places: Places, release: str, journal: Journal) -> Result:
             "flash it again",
         )
     if not trial.is_live(known.trial):
-        result = _roll_back(places, known, journal)
+        result = _roll_back(places, known, journal, app_runs=True)
         late = Refusal("unconfirmed", "the confirmation came after the trial's end", "flash again")
         return result if result.error else result._replace(error=late)
     try:
@@ -174,7 +175,7 @@ def _answers_again(places: Places, known: State, journal: Journal) -> Result:
     return Result("unchanged", known.committed)
 
 
-def _roll_back(places: Places, known: State, journal: Journal) -> Result:
+def _roll_back(places: Places, known: State, journal: Journal, app_runs: bool) -> Result:
     """Out of a trial, back to what was committed, restarted and probed."""
     ended = known.trial
     assert ended is not None
@@ -185,7 +186,7 @@ def _roll_back(places: Places, known: State, journal: Journal) -> Result:
     trial.go_back(places, known)
     after = known._replace(trial=None)
     try:
-        _answer(places, back, ended.options, app_runs=ended.boot_id == clock.boot_id())
+        _answer(places, back, ended.options, app_runs=app_runs)
     except Exception as error:
         cause = f"{ended.release} failed, and {back} does not answer either: {_cause(error)}"
         return _stuck(places, known, cause, journal)

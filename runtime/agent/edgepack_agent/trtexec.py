@@ -161,7 +161,7 @@ def prove(job: Build, progress: Callable[[str], None]) -> dict[str, Any]:
         return {"proven": False, "because": why}
     cases = []
     for case in job.manifest["golden"]:
-        progress("trtexec answers golden case {}".format(case["name"]))
+        progress(f"trtexec answers golden case {case['name']}")
         answers = _answers(job, case)
         for want in case["expect"]:
             cases.append(_compared(job.release, case["name"], answers.get(want["name"]), want))
@@ -218,7 +218,7 @@ def _unprovable(job: Build) -> str | None:
 
 
 def _answers(job: Build, case: dict[str, Any]) -> dict[str, list[float]]:
-    inputs = ",".join("{}:{}".format(golden["name"], golden["path"]) for golden in case["inputs"])
+    inputs = ",".join(f"{golden['name']}:{golden['path']}" for golden in case["inputs"])
     with tempfile.TemporaryDirectory(prefix="edgepack-engine-") as folder:
         exported = os.path.join(folder, "answers.json")
         argv = [
@@ -240,7 +240,7 @@ def _answers(job: Build, case: dict[str, Any]) -> dict[str, list[float]]:
             text = re.sub(r"(?<=[\[,] )(-?)inf(?=[ ,])", r"\1Infinity", text)
             return {output["name"]: list(output["values"]) for output in json.loads(text)}
         except (OSError, ValueError, KeyError, TypeError) as error:
-            why = "trtexec gave no answer to golden case {}: {}".format(case["name"], error)
+            why = f"trtexec gave no answer to golden case {case['name']}: {error}"
             raise Refusal("engine", why, "run it by hand: " + " ".join(argv)) from error
 
 
