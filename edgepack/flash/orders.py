@@ -13,17 +13,14 @@ from pathlib import Path
 
 import asyncssh
 
-from edgepack.bundle.application import application
-from edgepack.bundle.loaders import load_spec
 from edgepack.errors import FlashError
 from edgepack.flash import agent as agents
 from edgepack.flash.agent import Message
 from edgepack.flash.host import Host
 from edgepack.flash.link import Link, connected
-from edgepack.flash.payload import AGENT
+from edgepack.flash.payload import own_agent
 from edgepack.flash.upload import send
 from edgepack.names import NAME
-from edgepack.resources import RUNTIME
 
 ORDERS = ("status", "rollback", "history", "doctor")
 #: Every app that is there is asked.
@@ -66,7 +63,7 @@ async def _order(host: Host, what: str, app: str | None) -> dict[str, Message]:
 
 async def _first_visit(link: Link, app: str) -> dict[str, Message]:
     """What ails a board that nothing was flashed to: asked by an agent of ours, which is gone afterwards."""
-    data = application([RUNTIME / s for s in load_spec("python").applications[AGENT]])
+    data = own_agent()
     place = f"{await link.sftp.realpath('.')}/.edgepack-{secrets.token_hex(4)}.pyz"
     with tempfile.NamedTemporaryFile() as file:
         file.write(data)
