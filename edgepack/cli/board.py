@@ -98,7 +98,7 @@ def doctor(
     host_fingerprint: Fingerprint = None,
     json: Json = False,
 ) -> None:
-    """What the board is, what is missing on it, and what to do about it. Exit code 14 if something is."""
+    """What the board is, what is missing on it, and what to do about it; also before the first flash. Exit code 14 if something is."""
     from edgepack.errors import FlashError
 
     answers = _ask("doctor", host, name, inventory, identity, root, host_fingerprint)

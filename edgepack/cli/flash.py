@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,7 +39,9 @@ Identity = Annotated[
 ]
 Root = Annotated[
     str | None,
-    typer.Option("--root", help="The folder on the board. [default: /var/lib/edgepack]"),
+    typer.Option(
+        "--root", metavar="DIR", help="The folder on the board. [default: /var/lib/edgepack]"
+    ),
 ]
 Fingerprint = Annotated[
     str | None,
@@ -67,7 +70,8 @@ def flash(
     ] = None,
     inventory: InventoryOption = None,
     group: Annotated[
-        list[str] | None, typer.Option("--group", help="Of the inventory. Repeatable.")
+        list[str] | None,
+        typer.Option("--group", metavar="NAME", help="Of the inventory. Repeatable."),
     ] = None,
     identity: Identity = None,
     root: Root = None,
@@ -183,6 +187,8 @@ def flash(
     from edgepack.flash.payload import opened
     from edgepack.flash.report import read_report
 
+    # asyncio warns of every write to a link that broke; what that means is said in the report.
+    logging.getLogger("asyncio").addHandler(logging.NullHandler())
     earlier = read_report(resume) if resume is not None else None
     named = hosts or []
     if earlier is not None and not named and inventory is None:

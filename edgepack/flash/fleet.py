@@ -112,6 +112,7 @@ class Fleet:
         )
 
     async def _run(self) -> None:
+        self._write()  # where it cannot be written, no board is begun
         self._progress.fleet([h.name for wave in self._waves for h in wave])
         with _ended_by_signals(asyncio.current_task()):
             try:

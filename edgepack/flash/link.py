@@ -121,6 +121,9 @@ def _options(host: Host) -> asyncssh.SSHClientConnectionOptions:
         login_timeout=_LOGIN_S,
         keepalive_interval=_ALIVE_S,
         keepalive_count_max=3,
+        # Other ways than known_hosts to vouch for a board.
+        x509_trusted_certs=None,
+        gss_kex=False,
         agent_forwarding=False,
         request_pty=False,
         **given,

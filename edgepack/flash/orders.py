@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
+import secrets
+import tempfile
 from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
 
 import asyncssh
 
@@ -13,18 +18,22 @@ from edgepack.flash import agent as agents
 from edgepack.flash.agent import Message
 from edgepack.flash.host import Host
 from edgepack.flash.link import Link, connected
+from edgepack.flash.payload import own_agent
+from edgepack.flash.upload import send
 from edgepack.names import NAME
 
 ORDERS = ("status", "rollback", "history", "doctor")
 #: Every app that is there is asked.
 _OF_ALL_APPS = ("status",)
+#: In the place of an app where there is none.
+_NO_APP = "app"
 
 
 def order(host: Host, what: str, app: str | None) -> dict[str, Message]:
     """The answers of a board to one of ORDERS, by app.
 
     Args:
-        app: None: the one that is there; for `status` all of them.
+        app: None: the one that is there; for `status` all of them. `doctor` does without.
 
     Raises:
         FlashError: it cannot be reached, no bundle was flashed to it, or there are several apps. LinkError: the link broke.
@@ -34,8 +43,10 @@ def order(host: Host, what: str, app: str | None) -> dict[str, Message]:
 
 async def _order(host: Host, what: str, app: str | None) -> dict[str, Message]:
     async with connected(host) as link:
-        sha256 = await agents.current(link)
-        if sha256 is None:
+        installed = await agents.current(link)
+        if installed is None and what == "doctor":
+            return await _first_visit(link, app or _NO_APP)
+        if installed is None:
             raise FlashError(
                 f"{host.name} has no agent below {host.root}",
                 "flash a bundle first, or give the --root it was flashed to",
@@ -46,8 +57,24 @@ async def _order(host: Host, what: str, app: str | None) -> dict[str, Message]:
             raise FlashError(
                 f"{host.name} has {len(names)} apps: {', '.join(names)}", "add --app", kind="app"
             )
-        place = agents.place_of(link, sha256)
-        return {name: await agents.ask(link, place, sha256, [what], name) for name in names}
+        place = agents.place_of(link, installed)
+        return {name: await agents.ask(link, place, installed, [what], name) for name in names}
+
+
+async def _first_visit(link: Link, app: str) -> dict[str, Message]:
+    """What ails a board that nothing was flashed to: asked by an agent of ours, which is gone afterwards."""
+    data = own_agent()
+    place = f"{await link.sftp.realpath('.')}/.edgepack-{secrets.token_hex(4)}.pyz"
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        try:
+            await send(link, Path(file.name), place, 0, lambda count: None)
+            digest = sha256(data).hexdigest()
+            return {app: await agents.ask(link, place, digest, ["doctor"], app)}
+        finally:
+            with contextlib.suppress(asyncssh.SFTPError):
+                await link.sftp.remove(place)
 
 
 async def _apps(link: Link) -> list[str]:

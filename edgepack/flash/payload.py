@@ -9,15 +9,19 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
+from edgepack.bundle.application import application
 from edgepack.bundle.archive import unpack
+from edgepack.bundle.loaders import load_spec
 from edgepack.bundle.manifest import MANIFEST, SIGNATURE, File, Manifest
 from edgepack.bundle.open import check_files, load_manifest
 from edgepack.errors import BundleError, FlashError, TrustError
+from edgepack.resources import RUNTIME
 from edgepack.trust.signature import require_trusted
 from edgepack.trust.trustfile import as_json, load_trust
 
 #: What the board runs of a bundle (runtime/agent/README.md).
 AGENT = "edgepack-agent.pyz"
+_AGENTS = "agent"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +32,8 @@ class Payload:
         manifest, signature, trust: their bytes, as they are sent; None: there is none.
         files: where each file lies here, by its SHA-256.
         agent, agent_sha256: the agent that the bundle brings.
+        vouched: a board that has no agent yet may run this one: the signature was found to be trusted, or the user does without, or it is
+            byte for byte this edgepack's own.
         digest: the SHA-256 of the manifest, which names every byte.
     """
 
@@ -41,6 +47,7 @@ class Payload:
     files: Mapping[str, Path]
     agent: Path
     agent_sha256: str
+    vouched: bool
     digest: str
 
     @property
@@ -75,8 +82,15 @@ def _read(root: Path, trust: Path | None, allow_unsigned: bool) -> Payload:
             f"sign it: edgepack sign {root} --key KEY.pem; or add --allow-unsigned, which the board's journal keeps",
             kind="signature-missing",
         )
-    if signature is not None and trust is not None:
-        require_trusted(root, load_trust(trust), app=manifest.release.app)
+    trusted = signature is not None and trust is not None
+    if trusted:
+        require_trusted(root, load_trust(str(trust)), app=manifest.release.app)
+    if manifest.release.app == _AGENTS:
+        raise FlashError(
+            f"{root}: an app cannot be called {_AGENTS!r} on a board, where agents lie in that folder",
+            "build it with another --app",
+            kind="app",
+        )
     agent = _agent(root, manifest)
     return Payload(
         app=manifest.release.app,
@@ -89,8 +103,14 @@ def _read(root: Path, trust: Path | None, allow_unsigned: bool) -> Payload:
         files={f.sha256: root / f.path for f in manifest.files},
         agent=root / agent.path,
         agent_sha256=agent.sha256,
+        vouched=trusted or allow_unsigned or agent.sha256 == sha256(own_agent()).hexdigest(),
         digest=sha256(text).hexdigest(),
     )
+
+
+def own_agent() -> bytes:
+    """The agent that this edgepack gives to bundles."""
+    return application([RUNTIME / source for source in load_spec("python").applications[AGENT]])
 
 
 def _agent(root: Path, manifest: Manifest) -> File:

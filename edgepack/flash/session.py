@@ -120,6 +120,12 @@ class Session:
         if installed == sha256:
             return
         self._enter("AGENT")
+        if installed is None and not self._payload.vouched:
+            raise FlashError(
+                f"nothing was flashed to {self._host.name} yet, and nobody said whom to trust",
+                "add --trust FILE: a stranger's agent is not run there",
+                kind="trust-file",
+            )
         await agents.bring(link, self._payload.agent, sha256, lambda n: None)
         if installed is None:
             return

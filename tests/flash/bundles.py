@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from edgepack.bundle.application import application
-from edgepack.resources import RUNTIME
+from edgepack.flash.payload import Payload, opened
 from edgepack.trust.rules import rules
 from edgepack.trust.signature import sign
 from tests.trust.bundles import DAY, entry, key, trust_data
@@ -22,11 +24,6 @@ AGENT = "edgepack-agent.pyz"
 def fake_agent() -> bytes:
     """The fake agent as an application."""
     return application([Path(__file__).parent / "fake_agent"])
-
-
-def real_agent() -> bytes:
-    """The agent as bundles bring it."""
-    return application([RUNTIME / "agent", RUNTIME / "python/edgepack_loader.py"])
 
 
 def some_bytes(size: int, seed: int = 0) -> bytes:
@@ -103,6 +100,15 @@ def write_trust(place: Path) -> Path:
     data = trust_data(entry("release", **today), issued=issued)
     place.write_text(json.dumps(data))
     return place
+
+
+@contextmanager
+def trusted(bundle: Path) -> Iterator[Payload]:
+    """The bundle, opened by somebody who trusts the key `release`."""
+    with TemporaryDirectory() as folder:
+        trust = write_trust(Path(folder) / "trust.json")
+        with opened(bundle, trust=trust, allow_unsigned=False) as payload:
+            yield payload
 
 
 def _role(name: str) -> str:

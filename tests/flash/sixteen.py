@@ -16,8 +16,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from edgepack.flash.payload import own_agent
 from tests.agent.bundles import files
-from tests.flash.bundles import APP, make, real_agent, some_bytes, write_trust
+from tests.flash.bundles import APP, make, some_bytes, write_trust
 from tests.flash.emulated import Emulated, current, emulated
 
 
@@ -74,7 +75,7 @@ def _prepare(folder: Path, boards: list[Emulated]) -> list[str]:
     ]
     (folder / "fleet.yaml").write_text("\n".join(["defaults: {user: root}", "hosts:", *lines, ""]))
     content = {**files("1"), "model/m.onnx": some_bytes(2_000_000)}
-    bundle = make(folder / "bundle", content, agent=real_agent())
+    bundle = make(folder / "bundle", content, agent=own_agent())
     trust = write_trust(folder / "trust.json")
     arguments = [str(bundle), "--inventory", str(folder / "fleet.yaml"), "--trust", str(trust)]
     arguments += ["--probe", "test -e /etc/healthy", "--trial-seconds", "300"]

@@ -25,9 +25,10 @@ from typing import Any, Protocol
 
 import asyncssh
 
+from edgepack.flash.payload import own_agent
 from tests.agent.bundles import files
 from tests.flash.boards import LocalBoard, cable, local_board
-from tests.flash.bundles import APP, make, real_agent, some_bytes, write_trust
+from tests.flash.bundles import APP, make, some_bytes, write_trust
 from tests.flash.emulated import Emulated, current, emulated
 
 STATES = (
@@ -199,7 +200,7 @@ class Sweep:
         self.seq += 1
         content = {**files(str(self.seq)), "model/m.onnx": some_bytes(400_000)}
         place = self.folder / f"bundle-{self.seq}"
-        return make(place, content, seq=self.seq, agent=real_agent())
+        return make(place, content, seq=self.seq, agent=own_agent())
 
     def _start(self, bundle: Path, *more: str) -> subprocess.Popen[str]:
         (self.folder / "home/.ssh/known_hosts").write_text(self.target.known())

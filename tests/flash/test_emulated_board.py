@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
+from edgepack.flash.payload import own_agent
 from tests.agent.bundles import files
 from tests.flash.boards import Cable, cable
-from tests.flash.bundles import APP, make, real_agent, some_bytes, write_trust
+from tests.flash.bundles import APP, make, some_bytes, write_trust
 from tests.flash.emulated import Emulated, current, emulated
 
 ROOT = "/home/edge/edgepack"
@@ -83,8 +84,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
             board=board,
             line=line,
             home=folder / "home",
-            first=make(folder / "first", {**files("1"), **shared}, agent=real_agent()),
-            second=make(folder / "second", {**files("2"), **shared}, agent=real_agent(), seq=2),
+            first=make(folder / "first", {**files("1"), **shared}, agent=own_agent()),
+            second=make(folder / "second", {**files("2"), **shared}, agent=own_agent(), seq=2),
             trust=write_trust(folder / "trust.json"),
         )
 

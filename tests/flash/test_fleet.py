@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 
 from edgepack.cli.app import main
-from edgepack.errors import FlashError, UsageError
+from edgepack.errors import FlashError, OutputError, UsageError
 from edgepack.flash.fleet import Fleet, waves
 from edgepack.flash.host import parse_host
 from edgepack.flash.options import FlashOptions
 from edgepack.flash.payload import opened
 from edgepack.flash.report import FleetReport, read_report
 from tests.flash.boards import LocalBoard, wait_until
-from tests.flash.bundles import APP, fake_agent, make
+from tests.flash.bundles import APP, fake_agent, make, trusted, write_trust
 from tests.flash.conftest import host_of
 
 FAILS = {"outcome": "refused", "error": {"kind": "board", "cause": "wrong board", "fix": "none"}}
@@ -34,7 +34,7 @@ def tell(board: LocalBoard, orders: dict[str, Any]) -> None:
 
 
 def flash(bundle: Path, boards: list[LocalBoard], **more: Any) -> FleetReport:
-    with opened(bundle, trust=None, allow_unsigned=False) as payload:
+    with trusted(bundle) as payload:
         hosts = [host_of(b) for b in boards]
         return Fleet(hosts, payload, FlashOptions(patience_s=5), **more).run()
 
@@ -102,6 +102,15 @@ def test_more_failures_than_may_be_end_it(small: Path, boards: Callable[[], Loca
     assert report.stopped.startswith("more than 1 boards failed: ")
 
 
+def test_no_board_is_begun_where_the_report_cannot_be_written(
+    small: Path, boards: Callable[[], LocalBoard], tmp_path: Path
+) -> None:
+    board = boards()
+    with pytest.raises(OutputError):
+        flash(small, [board], report=tmp_path / "nowhere/r.json")
+    assert board.connections == []
+
+
 def test_a_report_of_another_bundle_is_not_resumed(
     small: Path, boards: Callable[[], LocalBoard], tmp_path: Path
 ) -> None:
@@ -157,7 +166,19 @@ def test_the_command_reports_each_board_and_its_exit_code_says_if_one_failed(
     fleet = [boards() for _ in range(3)]
     tell(fleet[2], FAILS)
     place = inventory(tmp_path / "fleet.yaml", fleet)
-    given = ["flash", small, "--inventory", place, "--group", "all", "--canary", "b1"]
+    trust = write_trust(tmp_path / "trust.json")
+    given = [
+        "flash",
+        small,
+        "--inventory",
+        place,
+        "--trust",
+        trust,
+        "--group",
+        "all",
+        "--canary",
+        "b1",
+    ]
     done = command(home, *given, "--json", "--report", tmp_path / "r.json")
     out, err = done.communicate(timeout=60)
     assert done.returncode == 14, err
@@ -169,7 +190,7 @@ def test_the_command_reports_each_board_and_its_exit_code_says_if_one_failed(
     assert json.loads((tmp_path / "r.json").read_text()) == data
     assert "b1: committed" in err
     tell(fleet[2], {})
-    again = command(home, *given[:4], "--resume", tmp_path / "r.json")
+    again = command(home, *given[:6], "--resume", tmp_path / "r.json")
     out, err = again.communicate(timeout=60)
     assert again.returncode == 0, err
     assert out.count("committed") == 3
@@ -184,7 +205,8 @@ def test_ctrl_c_says_what_is_known_and_leaves_the_board_to_itself(
     place = inventory(tmp_path / "fleet.yaml", [*fleet, fleet[1]])
     place.write_text(place.read_text().replace("  b2:", "  # b2:").replace(", b2]", "]"))
     report = tmp_path / "r.json"
-    running = command(home, "flash", small, "--inventory", place, "--json", "--report", report)
+    given = ["flash", small, "--inventory", place, "--trust", write_trust(tmp_path / "trust.json")]
+    running = command(home, *given, "--json", "--report", report)
     wait_until(lambda: (fleet[0].root / APP / "begin.json").exists())
     time.sleep(0.2)
     running.send_signal(signal.SIGINT)
@@ -222,7 +244,11 @@ def test_a_board_answers_orders(
     board = boards()
     given = ["board", order, board.address, "--root", board.root]
     code, out, _ = call(*given, "--json")
-    assert (code, json.loads(out)["error"]["kind"]) == (14, "agent")
+    if order == "doctor":  # an agent of this machine's, gone afterwards
+        assert {c["what"] for c in json.loads(out)["app"]} >= {"python", "openssl", "disk"}
+        assert list(Path.cwd().glob(".edgepack-*.pyz")) == []
+    else:
+        assert (code, json.loads(out)["error"]["kind"]) == (14, "agent")
     report = flash(small, [board])
     (agent,) = (board.root / "agent").glob("*.pyz")
     (board.root / "agent/current.pyz").symlink_to(agent.name)
@@ -288,6 +314,15 @@ def test_a_bundle_without_a_signature_or_an_agent_is_refused(tmp_path: Path) -> 
     with (
         pytest.raises(BundleError, match="not as it was built"),
         opened(unsigned, trust=None, allow_unsigned=True),
+    ):
+        pass
+
+
+def test_an_app_may_not_take_the_agents_folder(tmp_path: Path) -> None:
+    bundle = make(tmp_path / "b", {}, app="agent")
+    with (
+        pytest.raises(FlashError, match="cannot be called 'agent'"),
+        opened(bundle, trust=None, allow_unsigned=False),
     ):
         pass
 

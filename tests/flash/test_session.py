@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from edgepack.flash.options import FlashOptions
-from edgepack.flash.payload import opened
+from edgepack.flash.payload import opened, own_agent
 from edgepack.flash.progress import FlashProgress
 from edgepack.flash.report import BoardResult
 from edgepack.flash.session import Session
 from tests.flash.boards import Cable, LocalBoard
-from tests.flash.bundles import APP, make, some_bytes
+from tests.flash.bundles import APP, make, some_bytes, trusted
 from tests.flash.conftest import host_of
 
 
@@ -29,7 +29,7 @@ def flash(
 ) -> BoardResult:
     """Flash one board and give what became of it."""
     given = FlashOptions(**{"patience_s": 10.0, **options})
-    with opened(bundle, trust=None, allow_unsigned=False) as payload:
+    with trusted(bundle) as payload:
         session = Session(host_of(board, port), payload, given, progress or FlashProgress())
         return asyncio.run(session.run())
 
@@ -222,6 +222,25 @@ def test_an_agent_that_was_changed_on_the_board_is_not_run(board: LocalBoard, bu
     assert result.error is not None
     assert (result.outcome, result.error["kind"]) == ("refused", "agent")
     assert "SHA-256 differs" in result.error["cause"]
+
+
+def test_a_strangers_agent_is_not_run_on_a_board_that_has_none(
+    board: LocalBoard, bundle: Path, tmp_path: Path
+) -> None:
+    def result(bundle: Path, **options: bool) -> BoardResult:
+        with opened(bundle, trust=None, **{"allow_unsigned": False, **options}) as payload:
+            session = Session(host_of(board), payload, FlashOptions(**options), FlashProgress())
+            return asyncio.run(session.run())
+
+    refused = result(bundle)
+    assert refused.error is not None
+    assert (refused.outcome, refused.error["kind"]) == ("refused", "trust-file")
+    assert (board.commands, list(board.root.iterdir())) == ([], [])
+    ours = make(tmp_path / "ours", {}, agent=own_agent())
+    refused = result(ours)  # by the board's own rules
+    assert refused.error is not None
+    assert (refused.state, refused.error["kind"]) == ("PREFLIGHT", "trust-file")
+    assert result(bundle, allow_unsigned=True).outcome == "committed"
 
 
 def test_a_board_without_python_says_so(board: LocalBoard, bundle: Path) -> None:
