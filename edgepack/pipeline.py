@@ -109,7 +109,7 @@ def build(
         calibration: representative inputs, see `samples.opening.open_samples`: a .npz, .npy or .csv file, a folder of images,
             "module:function", arrays; [N, …] in the model's own preprocessing.
         preprocessing: how images become the input: a preset's name, a YAML file, or a mapping. Calibration and evaluation read image
-            files so, and the manifest tells the loader.
+            files so, and the manifest tells the loader. Arrays are taken for images in it already.
         evaluation: the same, with labels. Without, agreement with the float model on the calibration data is measured.
         metric: "top1", "top5", "mse", "mae", "iou", or "module:function"; "top1" where there are labels.
         max_drop: by how much the metric may be worse than the float model's; 0.5 points with labels, 1.0 (of agreement) without. A
@@ -160,10 +160,9 @@ def build(
         source = open_source(path, folder, with_shapes(intake, shapes))
         try:
             specs = _resolved(source, [ways[0] for ways in plans])
-            for_calibration, for_evaluation = _preprocessing(preprocessing, calibration, evaluation)
-            samples = _samples(calibration, specs, folder, for_calibration)
+            samples = _samples(calibration, specs, folder, preprocessing)
             wishes = Wishes(
-                evaluation=_samples(evaluation, specs, folder, for_evaluation, labelled=True),
+                evaluation=_samples(evaluation, specs, folder, preprocessing, labelled=True),
                 metric=metric,
                 max_drop=max_drop,
                 prefer=prefer,
@@ -288,12 +287,6 @@ def _require_self_test(bundle: Path, manifest: Manifest) -> None:
         )
 
 
-def _preprocessing(given: object, *data: object) -> list[object]:
-    """For each of `data`: image files of one may stand beside arrays of another. Where none has any, for all: to be refused."""
-    images = [holds_images(d) for d in data]
-    return [given if is_image or not any(images) else None for is_image in images]
-
-
 def _samples(
     data: object,
     specs: Sequence[TensorSpec],
@@ -308,7 +301,7 @@ def _samples(
         data,
         specs=specs,
         folder=folder / "samples",
-        preprocessing=preprocessing,
+        preprocessing=preprocessing if holds_images(data) else None,
         labelled=labelled,
     )
 

@@ -86,7 +86,8 @@ def build(
         typer.Option(
             "--preprocess",
             metavar="NAME|FILE",
-            help="How images become the input: tf, caffe, torch, unit, raw, or a YAML file. The loader is told too.",
+            help="How images become the input: tf, caffe, torch, unit, raw, or a YAML file. Image files are read so, arrays are taken to "
+            "be so already, and the loader is told.",
         ),
     ] = None,
     evaluation: Annotated[

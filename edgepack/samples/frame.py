@@ -9,14 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepack.artifact import Dim, TensorSpec
-from edgepack.errors import UsageError
+from edgepack.errors import DataError, UsageError
 from edgepack.samples.preprocessing import Preprocessing, preset_list
+from edgepack.samples.rows import Rows
 
 #: Gray, colour, colour with alpha: the channel order where none is given.
 _ORDERS = {1: "gray", 3: "rgb", 4: "rgba"}
 _COUNTS = {"gray": 1, "rgb": 3, "bgr": 3, "rgba": 4}
 #: 8-bit images have these levels.
 LEVELS = 256
+#: Of arrays that are said to be preprocessed images.
+_LOOKED_AT = 16
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,6 +47,23 @@ class Frame:
             return (self.height, self.width)
         sizes = (self.height, self.width, len(self.table))
         return tuple(sizes[a] for a in self.axes)
+
+    def require_made(self, rows: Rows, source: str) -> None:
+        """Hold samples that are said to be images in this preprocessing against what the levels 0 to 255 become in it.
+
+        The first few are looked at. A twentieth of the range is left for resizing in floats, which may overshoot.
+
+        Raises:
+            DataError: a value lies outside.
+        """
+        low, high = float(self.table.min()), float(self.table.max())
+        few = np.asarray(rows[:_LOOKED_AT], dtype=np.float64)
+        slack = (high - low) / 20
+        if few.size and not (low - slack <= few.min() and few.max() <= high + slack):
+            raise DataError(
+                f"{source}: values from {few.min():g} to {few.max():g}; the preprocessing given takes pixels to {low:g} … {high:g}",
+                "arrays are taken as preprocessed already: save them so, or say what they are in with --preprocess",
+            )
 
     def values(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
         """The sample that fits the input.

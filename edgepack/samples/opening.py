@@ -88,15 +88,24 @@ def image_frame(
 ) -> Frame | None:
     """How an image becomes the model's only input; None where nobody said: no preprocessing, and no images among the samples.
 
+    Arrays beside a preprocessing are what it has made of images already.
+
     Raises:
         UsageError: preprocessing for a model with several inputs, or for one that takes no images; or see `as_preprocessing`.
+        DataError: arrays that no image becomes in this preprocessing.
     """
-    rows = (r for some in samples if some is not None for r in some.inputs.values())
+    given = [some for some in samples if some is not None]
+    rows = (r for some in given for r in some.inputs.values())
     frame = next((r.frame for r in rows if isinstance(r, ImageRows)), None)
     way = as_preprocessing(preprocessing)
-    if frame is not None or way is None:
+    if way is None:
         return frame
-    return only_input_frame(specs, way, "what preprocessing is for")
+    frame = frame or only_input_frame(specs, way, "what preprocessing is for")
+    for some in given:
+        (made,) = some.inputs.values()
+        if not isinstance(made, ImageRows) and not some.random:
+            frame.require_made(made, some.source)
+    return frame
 
 
 def holds_images(data: object) -> bool:

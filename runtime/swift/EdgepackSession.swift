@@ -25,7 +25,8 @@ extension EdgepackBundle {
 public final class EdgepackSession: @unchecked Sendable {  // nothing changes after init, and OrtApi::Run is thread-safe
   public private(set) var report: SessionReport
   let bundle: EdgepackBundle
-  private let inputNames, outputNames: CStrings, ort: OrtApi
+  private let inputNames, outputNames: CStrings, api: UnsafePointer<OrtApi>
+  private var ort: OrtApi { api.pointee }
   private var env, memory, session: OpaquePointer?
 
   fileprivate init(_ bundle: EdgepackBundle, _ providers: [String]?, _ threads: Int?) throws {
@@ -35,7 +36,7 @@ public final class EdgepackSession: @unchecked Sendable {  // nothing changes af
     else { throw EdgepackError("runtime-too-old", "\(version); the bundle needs \(minimum), the app 1.\(ORT_API_VERSION)") }
     let file = try manifest.file(manifest.model.path)
     report = SessionReport(runtimeVersion: version, modelSHA256: file.sha256, precision: manifest.model.precision)
-    (self.bundle, ort) = (bundle, api.pointee)
+    (self.bundle, self.api) = (bundle, api)
     (inputNames, outputNames) = (CStrings(bundle.inputs.map(\.name)), CStrings(bundle.outputs.map(\.name)))
     setenv("ORT_DISABLE_TELEMETRY", "1", 1)  // before there is an environment; the call is for one that is there already
     try check(ort.CreateEnv(ORT_LOGGING_LEVEL_WARNING, "edgepack", &env))
@@ -119,7 +120,7 @@ public final class EdgepackSession: @unchecked Sendable {  // nothing changes af
       }
       return x
     }
-    for name in Set(inputs.keys).subtracting(specs.map(\.name)) { throw fault("input-unknown", name) }
+    for name in inputs.keys where !specs.contains(where: { $0.name == name }) { throw fault("input-unknown", name) }
     return tensors
   }
 

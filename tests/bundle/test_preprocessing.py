@@ -6,16 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import edgepack
 from edgepack.artifact import TensorSpec
 from edgepack.bundle.manifest import Manifest, Tensor
 from edgepack.bundle.preprocessing import settled
-from edgepack.errors import UsageError
+from edgepack.errors import DataError, UsageError
 from edgepack.samples.frame import frame_for
 from edgepack.samples.preprocessing import Preprocessing, as_preprocessing
-from tests.models import conv_model, two_input_model, write
+from tests.models import conv_model, images, two_input_model, write
 
 
 def spec(*shape: int | str) -> TensorSpec:
@@ -117,6 +118,43 @@ def test_what_a_loader_could_not_do_is_refused_by_name(key: str, value: object) 
     tensor = {"name": "x", "dtype": "float32", "shape": [1, 16, 16, 3], "preprocessing": image}
     with pytest.raises(ValueError, match=r"preprocessing"):
         Tensor.model_validate(tensor)
+
+
+def told_beside(data: object, folder: Path, way: object = "unit") -> dict[str, Any]:
+    """What the manifest says of the preprocessing that was given beside arrays."""
+    (result,) = edgepack.build(
+        write(conv_model(), folder / "tiny.onnx"),
+        targets=["web"],
+        precision="fp32",
+        calibration=data,
+        preprocessing=way,
+        output_dir=folder / "out",
+    )
+    manifest = json.loads((result.bundle / "manifest.json").read_bytes())
+    preprocessing: dict[str, Any] = manifest["inputs"][0]["preprocessing"]
+    return preprocessing
+
+
+def test_arrays_are_taken_as_preprocessed_and_loaders_are_told_how(tmp_path: Path) -> None:
+    made = np.random.default_rng(0).random((8, *images(1).shape[1:])).astype(np.float32)
+    np.savez(tmp_path / "made.npz", image=made)
+    assert told_beside(tmp_path / "made.npz", tmp_path)["scale"] == 1 / 255
+
+
+def test_noise_is_no_image_and_held_against_nothing(tmp_path: Path) -> None:
+    assert told_beside("random", tmp_path, {"mean": 1000.0})["mean"] == [1000.0]
+
+
+@pytest.mark.parametrize(("factor", "offset"), [(255, 0), (2, -1)], ids=["raw pixels", "tf"])
+def test_arrays_that_the_preprocessing_cannot_give_are_refused(
+    tmp_path: Path, factor: float, offset: float
+) -> None:
+    made = np.random.default_rng(0).random((8, *images(1).shape[1:])).astype(np.float32)
+    with pytest.raises(
+        DataError, match=r"values from .*; the preprocessing given takes pixels to 0 … 1"
+    ):
+        told_beside(made * factor + offset, tmp_path)
+    assert not list(tmp_path.glob("out/*"))
 
 
 def test_preprocessing_of_what_is_no_image_is_refused_before_anything_is_built(

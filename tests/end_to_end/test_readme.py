@@ -80,7 +80,9 @@ def test_kotlin_lines_compile_for_android(tmp_path):
     need(CACHE / "kotlin" / "lib", "kotlin.sh")
     from tests.device.kotlin.jvm import compiled, library, loader_jar
 
-    imports = "android.content.Context io.edgepack.EdgepackBundle io.edgepack.Tensor"
+    imports = (
+        "android.content.Context io.edgepack.EdgepackBundle io.edgepack.Tensor io.edgepack.selfTest"
+    )
     head = "".join(f"import {name}\n" for name in imports.split())
     source = tmp_path / "Readme.kt"
     lines = block("kotlin", "EdgepackBundle")

@@ -53,8 +53,8 @@ final class Bare {
         let bundle = try EdgepackBundle.open(folder), session = try bundle.session(threads: 1)
         let golden = bundle.manifest.golden[0]
         let inputs = Dictionary(uniqueKeysWithValues: try golden.inputs.map { x in
-            let data = try Data(contentsOf: folder.appendingPathComponent(x.path!))
-            return (x.name, Tensor(dtype: x.dtype, shape: x.shape.map { $0.fixed! }, data: data))
+            let data = try Data(contentsOf: folder.appendingPathComponent(x.path))
+            return (x.name, Tensor(dtype: x.dtype, shape: x.shape, data: data))
         })
         let output = bundle.outputs[0].name, size = try session.run(inputs)[output]!.data.count
         let bare = Bare(bundle, inputs, size: size)
