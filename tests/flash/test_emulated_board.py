@@ -100,27 +100,44 @@ def test_a_user_who_is_not_root_flashes_through_a_connection_that_is_killed(desk
     assert SIZE < desk.line.sent < SIZE + 3_500_000
 
 
-def test_the_same_bundle_again_sends_no_payload_and_a_second_release_what_changed(
-    desk: Desk,
-) -> None:
+def test_the_same_bundle_again_sends_no_payload(desk: Desk) -> None:
     desk.line.sent = 0
     result = desk.flash(desk.first)
     assert (result["outcome"], result["sent_bytes"]) == ("unchanged", 0), result
     assert desk.line.sent < 30_000
-    desk.line.sent = 0
-    first = desk.start("flash", desk.second, *desk.options("edge"))
+
+
+def test_a_power_cut_in_trial_ends_in_the_old_release_and_the_host_is_told(desk: Desk) -> None:
+    app = desk.board.folder(f"{ROOT}/{APP}")
+    old = current(app)
+    running = desk.start("flash", desk.second, *desk.options("edge"))
+    assert running.stderr is not None
+    assert any("SWITCH" in line for line in running.stderr)
+    desk.board.cut_power()
+    assert current(app) in (old, f"2-{digest(desk.second)}")
+    desk.board.boot()
+    desk.line.target = desk.board.remote.port
+    # As the unit at boot does, before the app starts.
+    recover = [f"{ROOT}/agent/current.pyz", "--root", ROOT, "--app", APP, "recover"]
+    done = desk.board.remote.run(shlex.join(["python3", "-I", *recover]))
+    assert json.loads(done.stdout.splitlines()[-1])["outcome"] == "rolled-back", done
+    told = ended(running)
+    # A second release sends what changed.
+    assert (told["outcome"], told["sent_bytes"]) == ("rolled-back", 20_000), told
+    assert current(app) == old == desk.order("status", "edge")["current"]
+
+
+def test_root_flashes_too_and_who_comes_second_is_told_who_is_there(desk: Desk) -> None:
+    trust = ["--trust", desk.trust]
+    first = desk.start("flash", desk.first, *desk.options("root"), *trust)
     assert first.stderr is not None
-    heard = ""
-    while "UPLOAD" not in heard:
-        heard = first.stderr.readline()
-        assert heard
-    other = desk.flash(desk.second, "edge", "--patience", 0)
+    assert any("PREFLIGHT" in line for line in first.stderr)
+    other = desk.flash(desk.first, "root", *trust)
     result = ended(first)
-    assert (result["outcome"], result["sent_bytes"]) == ("committed", 20_000), result
-    assert (other["outcome"], other["error"]["kind"]) in (
-        ("refused", "locked"),
-        ("refused", "trial"),
-    )
+    assert result["outcome"] == "committed", result
+    assert current(desk.board.folder(f"/var/lib/edgepack/{APP}")) == result["release"]
+    assert (other["outcome"], other["error"]["kind"]) == ("refused", "locked"), other
+    assert "is being worked on by a flash from" in other["error"]["cause"]
 
 
 def test_a_folder_that_takes_nothing_is_said_with_its_cause(desk: Desk) -> None:
@@ -134,29 +151,6 @@ def test_a_folder_that_takes_nothing_is_said_with_its_cause(desk: Desk) -> None:
     assert desk.board.remote.run("cat /dev/zero >/run/zeros; echo", "root").returncode == 0
     full = desk.flash(desk.first, "root", "--root", "/run/edgepack")
     assert (full["outcome"], full["error"]["kind"]) == ("refused", "disk"), full
-
-
-def test_a_power_cut_in_trial_ends_in_the_old_release_and_the_host_is_told(desk: Desk) -> None:
-    result = desk.flash(desk.first, "root", "--trust", desk.trust)
-    assert result["outcome"] == "committed", result
-    running = desk.start("flash", desk.second, *desk.options("root"))
-    assert running.stderr is not None
-    assert any("SWITCH" in line for line in running.stderr)
-    desk.board.cut_power()
-    assert current(desk.board.folder(f"/var/lib/edgepack/{APP}")) in (
-        *(result["release"], f"2-{digest(desk.second)}"),
-    )
-    desk.board.boot()
-    desk.line.target = desk.board.remote.port
-    # As the unit at boot does, before the app starts.
-    recover = ["/var/lib/edgepack/agent/current.pyz", "--app", APP, "recover"]
-    done = desk.board.remote.run(shlex.join(["python3", "-I", *recover]), "root")
-    assert json.loads(done.stdout.splitlines()[-1])["outcome"] == "rolled-back", done
-    told = ended(running)
-    assert told["outcome"] in ("rolled-back", "committed"), told
-    status = desk.order("status", "root")
-    assert status["current"] == current(desk.board.folder(f"/var/lib/edgepack/{APP}"))
-    assert status["current"] == told["release"]
 
 
 def digest(bundle: Path) -> str:
