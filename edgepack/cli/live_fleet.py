@@ -24,8 +24,8 @@ from edgepack.cli.show import size
 from edgepack.flash.progress import FlashProgress
 from edgepack.flash.report import BoardResult
 
-#: Between two printed lines of one upload.
-_EVERY_S = 5.0
+#: Between two printed lines of one upload, and of one state: an engine is built for half an hour.
+_EVERY_S, _EVERY_DETAIL_S = 5.0, 30.0
 
 
 @contextmanager
@@ -79,8 +79,14 @@ class _Lines(FlashProgress):
     def __init__(self) -> None:
         self._start = monotonic()
         self._said: dict[str, tuple[float, int]] = {}
+        self._entered: dict[str, tuple[str, float]] = {}
 
     def state(self, board: str, state: str, detail: str = "") -> None:
+        now = monotonic()
+        known, then = self._entered.get(board, ("", now))
+        if state == known and now - then < _EVERY_DETAIL_S:
+            return
+        self._entered[board] = (state, now)
         self._say(f"{board}: {state}{f' ({detail})' if detail else ''}")
 
     def upload(self, board: str, done: int, total: int) -> None:
