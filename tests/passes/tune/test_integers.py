@@ -216,6 +216,36 @@ def test_whole_vectors_stay() -> None:
     assert tried("lanes", graph(nodes, constants)).count == 0
 
 
+# Gates
+
+
+def gated(order: str = "x gate", side: int = 6) -> onnx.ModelProto:
+    nodes = [
+        node("GlobalAveragePool", "x", "p"),
+        node("Conv", "p kernel", "s"),
+        node("Sigmoid", "s", "gate"),
+        node("Mul", order, "y"),
+    ]
+    return graph(nodes, {"kernel": random(4, 4, 1, 1)}, x=(2, 4, side, side))
+
+
+@pytest.mark.parametrize("order", ["x gate", "gate x"])
+def test_a_gate_works_on_rows_of_several_columns(order: str) -> None:
+    trial = tried("gates", gated(order))
+    assert (trial.count, trial.gap) == (1, 0)
+    (concat,) = (n for n in trial.proto.graph.node if n.op_type == "Concat")
+    assert len(concat.input) == 2
+
+
+def test_columns_of_a_number_that_two_does_not_divide_stay() -> None:
+    assert tried("gates", gated(side=5)).count == 0
+
+
+def test_products_that_are_no_gates_stay() -> None:
+    nodes = [node("Mul", "x x", "a"), node("Mul", "a scale", "y")]
+    assert tried("gates", graph(nodes, {"scale": random(1, 4, 1, 1)})).count == 0
+
+
 # Dense kernels
 
 
