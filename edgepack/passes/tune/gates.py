@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx
 
 from edgepack.passes.tune.graph import Graph
 
-#: Numbers in a row that a product with another row should have.
-_LONG = 512
+#: Numbers in a row that a product with another row should have, and numbers below which the repeated gate costs what it saves.
+_LONG, _MANY = 256, 2**17
 
 
 def widen_gates(graph: Graph) -> int:
     """x [N, C, H, W] · g [N, C, 1, 1] → rows of m columns' channels, in NHWC, by g as many times side by side.
 
     onnxruntime multiplies row by row, where in NHWC one place's channels are a row: of 32, more time goes to beginning than to multiplying.
-    For INT8 on x86, whose convolutions are in NHWC: 0.5 of the time with 32 channels, 0.65 with 144.
+    For INT8 on x86, whose convolutions are in NHWC: half of the product's time with 32 channels.
 
     Source: onnxruntime, contrib_ops/cpu/quantization/quant_ops (QLinearMul broadcasts through spans); measured.
     """
@@ -23,7 +25,7 @@ def widen_gates(graph: Graph) -> int:
     for node in graph.nodes("Mul"):
         x, gate = _gated(graph, node)
         shape = graph.shape(x)
-        if not x or shape is None:
+        if not x or shape is None or math.prod(shape) < _MANY:
             continue
         columns = 1
         while shape[3] % (columns * 2) == 0 and columns * 2 * shape[1] <= _LONG:

@@ -219,7 +219,7 @@ def test_whole_vectors_stay() -> None:
 # Gates
 
 
-def gated(order: str = "x gate", side: int = 6) -> onnx.ModelProto:
+def gated(order: str = "x gate", side: int = 160) -> onnx.ModelProto:
     nodes = [
         node("GlobalAveragePool", "x", "p"),
         node("Conv", "p kernel", "s"),
@@ -234,11 +234,12 @@ def test_a_gate_works_on_rows_of_several_columns(order: str) -> None:
     trial = tried("gates", gated(order))
     assert (trial.count, trial.gap) == (1, 0)
     (concat,) = (n for n in trial.proto.graph.node if n.op_type == "Concat")
-    assert len(concat.input) == 2
+    assert len(concat.input) == 32
 
 
-def test_columns_of_a_number_that_two_does_not_divide_stay() -> None:
-    assert tried("gates", gated(side=5)).count == 0
+@pytest.mark.parametrize("side", [161, 16], ids=["two does not divide them", "few"])
+def test_other_columns_stay(side: int) -> None:
+    assert tried("gates", gated(side=side)).count == 0
 
 
 def test_products_that_are_no_gates_stay() -> None:
