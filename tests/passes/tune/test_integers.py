@@ -193,6 +193,17 @@ def test_a_float_graph_gets_channels_only_where_its_blocked_layout_leaves_convol
     assert (trial.count, trial.gap) == (changed, 0)
 
 
+def test_a_float_graph_gets_whole_blocks_about_a_pool() -> None:
+    nodes = [
+        node("Conv", "x wide", "a"),
+        node("MaxPool", "a", "b", kernel_shape=[2, 2]),
+        node("Conv", "b narrow", "y"),
+    ]
+    constants = {"wide": random(20, 4, 1, 1), "narrow": random(3, 20, 1, 1)}
+    trial = tried("blocks", graph(nodes, constants))
+    assert (trial.count, trial.gap) == (1, 0)
+
+
 def test_channels_are_filled_through_an_enlargement() -> None:
     nodes = [
         *DEEP[:3],
