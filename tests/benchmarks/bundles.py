@@ -18,7 +18,7 @@ from tests.zoo.entries import ATOL, Entry, read_entries
 
 
 def make(request: dict[str, Any]) -> dict[str, Any]:
-    """The bundle of the entry `name` for `target`, below `folder`.
+    """The bundle of the entry `name` for `target`, below `folder`; with `search`, as a build looks for an INT8 that loses less.
 
     Of random weights the class that comes first says little: for them the bound on every stage (cosine) judges INT8, as it does the
     rival's. Trained models have edgepack's own gate besides.
@@ -26,7 +26,7 @@ def make(request: dict[str, Any]) -> dict[str, Any]:
     (entry,) = [e for e in read_entries() if e.name == request["name"]]
     (result,) = edgepack.build(
         model_path(entry),
-        targets=[_profile(entry, request["target"])],
+        targets=[_profile(entry, request["target"], search=request["search"])],
         output_dir=request["folder"],
         app=entry.name,
         calibration=_calibration(entry),
@@ -47,8 +47,8 @@ def _calibration(entry: Entry) -> dict[str, np.ndarray]:
     return {s.name: samples(shapes[s.name], s.dtype, entry.span) for s in specs}
 
 
-def _profile(entry: Entry, target: str) -> TargetProfile:
-    """The target, without the search for an INT8 that loses less, which takes minutes a model and makes none quicker.
+def _profile(entry: Entry, target: str, *, search: bool) -> TargetProfile:
+    """The target; without the search, no other INT8 than the recipe's.
 
     A model whose own framework is further off than the profile allows gets its own bound.
     """
@@ -57,5 +57,6 @@ def _profile(entry: Entry, target: str) -> TargetProfile:
     for name, spec in profile.precisions.items():
         atol = spec.parity.atol if entry.atol == ATOL else max(entry.atol, spec.parity.atol)
         parity = spec.parity.model_copy(update={"atol": atol})
-        specs[name] = spec.model_copy(update={"parity": parity, "variants": ()})
+        variants = spec.variants if search else ()
+        specs[name] = spec.model_copy(update={"parity": parity, "variants": variants})
     return profile.model_copy(update={"precisions": specs})

@@ -92,6 +92,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--bundles", type=Path, metavar="FOLDER", help="keep bundles, and use those kept"
     )
+    parser.add_argument(
+        "--search",
+        action="store_true",
+        help="look for an INT8 that loses less, as a build does: minutes a model",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="all figures as data")
     return parser.parse_args()
 
@@ -103,7 +108,7 @@ def _measured(entry: Entry, arguments: argparse.Namespace) -> dict[str, Any]:
         folder = arguments.bundles or Path(scratch)
         bundle = folder / f"{entry.name}-{TARGET}"
         if not bundle.exists():
-            build(entry, folder)
+            build(entry, folder, search=arguments.search)
         request = {
             "bundle": str(bundle),
             "rivals": rivals,
@@ -113,9 +118,9 @@ def _measured(entry: Entry, arguments: argparse.Namespace) -> dict[str, Any]:
         return child("tests.benchmarks.latency", "_race", request)
 
 
-def build(entry: Entry, folder: Path, target: str = TARGET) -> Path:
+def build(entry: Entry, folder: Path, target: str = TARGET, *, search: bool = False) -> Path:
     """The bundle of an entry for a target, in a process of its own."""
-    request = {"name": entry.name, "folder": str(folder), "target": target}
+    request = {"name": entry.name, "folder": str(folder), "target": target, "search": search}
     return Path(child("tests.benchmarks.bundles", "make", request)["bundle"])
 
 

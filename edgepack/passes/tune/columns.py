@@ -15,6 +15,8 @@ from edgepack.passes.tune.graph import Array, Graph, attribute
 _DOT, _LANES = 4, 16
 #: How many columns may be made in one, and how many more products that may take.
 _MOST_COLUMNS, _MOST_WORK = 16, 3.0
+#: Of Pad with inputs in the place of attributes.
+_FIRST_OPSET = 11
 _TO_NHWC, _TO_NCHW = [0, 2, 3, 1], [0, 3, 1, 2]
 
 
@@ -62,6 +64,8 @@ def _columns(graph: Graph, conv: onnx.NodeProto) -> _Columns | None:
     kernel = graph.floats(conv.input[1])
     known = all(graph.floats(name) is not None for name in conv.input[1:] if name)
     if x is None or y is None or len(x) != 4 or kernel is None or not known:
+        return None
+    if graph.opset < _FIRST_OPSET:
         return None
     plain = attribute(conv, "group", 1) == 1 and set(attribute(conv, "dilations", [1])) == {1}
     if not plain or attribute(conv, "auto_pad", "NOTSET") not in ("NOTSET", "VALID"):

@@ -31,6 +31,7 @@ class _Bundle:
     channels: int = 0
     places: int = 0
     depthwise: bool = False
+    pooled: bool = False
     fixed: bool = False
 
 
@@ -53,14 +54,17 @@ def fill_lanes(graph: Graph) -> int:
 
 
 def fill_blocks(graph: Graph) -> int:
-    """As `fill_lanes`, but only where depthwise Convs have fewer than 16 channels, or a number that 4 does not divide.
+    """As `fill_lanes`, but only where depthwise Convs have fewer than 16 channels, or a number that 4 does not divide, and about pools.
 
     For float on x86: such a Conv is left out of onnxruntime's blocked layout (42 channels take twice as long as 48), or of what
-    stays in it behind a sum; other numbers cost nothing there.
+    stays in it behind a sum; pools are in it with whole blocks of 16 alone. Other numbers cost nothing there.
+
+    Source: onnxruntime, core/optimizer/nchwc_transformer.cc; measured.
     """
 
     def slow(bundle: _Bundle) -> bool:
-        return bundle.depthwise and (bundle.channels % _DOT > 0 or bundle.channels < _LANES)
+        few = bundle.channels % _DOT > 0 or bundle.channels < _LANES
+        return (bundle.depthwise and few) or bundle.pooled
 
     return _fill(graph, slow)
 
@@ -88,12 +92,15 @@ def _bundles(graph: Graph) -> list[_Bundle]:
 
     fixed: set[str] = set()
     depthwise: set[str] = set()
+    pooled: set[str] = set()
     for node in graph.nodes():
         tied, loose = _tied(graph, node), _ends(graph, node)
         for name in (*tied, *loose):
             roots[root(name)] = root(tied[0] if tied else name)
         if is_a(node, "Conv") and tied:
             depthwise.add(node.output[0])
+        if is_a(node, "MaxPool", "AveragePool"):
+            pooled.add(node.output[0])
         touched = [n for n in (*node.input, *node.output) if n and graph.value(n) is None]
         fixed |= {n for n in touched if n not in tied and n not in loose}
     bundles: dict[str, _Bundle] = defaultdict(_Bundle)
@@ -102,6 +109,7 @@ def _bundles(graph: Graph) -> list[_Bundle]:
         bundle = bundles[root(name)]
         bundle.names.append(name)
         bundle.depthwise |= name in depthwise
+        bundle.pooled |= name in pooled
         whole = shape is not None and len(shape) == 4 and graph.is_float(name)
         bundle.fixed |= not whole or name in fixed or not graph.is_hidden(name)
         bundle.fixed |= not graph.maker(name) or not all(is_a(n) for n in graph.takers(name))

@@ -10,6 +10,7 @@ from edgepack.passes.tune.clamps import convolve_clamps
 from edgepack.passes.tune.columns import merge_columns
 from edgepack.passes.tune.deconv import convolve_transposed
 from edgepack.passes.tune.frames import slice_frames
+from edgepack.passes.tune.gates import widen_gates
 from edgepack.passes.tune.gelu import order_gelu
 from edgepack.passes.tune.gemm import join_bias
 from edgepack.passes.tune.graph import Graph
@@ -17,6 +18,7 @@ from edgepack.passes.tune.lanes import fill_blocks, fill_lanes
 from edgepack.passes.tune.layer_norm import name_layer_norm
 from edgepack.passes.tune.pads import fold_pads
 from edgepack.passes.tune.prelu import split_prelu
+from edgepack.passes.tune.products import multiply_pointwise
 from edgepack.passes.tune.resize import resize_later
 from edgepack.passes.tune.scale_shift import convolve_scale_shift
 from edgepack.passes.tune.separable import join_separable
@@ -33,12 +35,14 @@ REWRITES: dict[str, Callable[[Graph], int]] = {
     "columns": merge_columns,
     "deconv": convolve_transposed,
     "frames": slice_frames,
+    "gates": widen_gates,
     "gelu": order_gelu,
     "lanes": fill_lanes,
     "layer_norm": name_layer_norm,
     "gemm": join_bias,
     "pads": fold_pads,
     "prelu": split_prelu,
+    "products": multiply_pointwise,
     "resize": resize_later,
     "scale_shift": convolve_scale_shift,
     "separable": join_separable,

@@ -193,6 +193,17 @@ def test_a_float_graph_gets_channels_only_where_its_blocked_layout_leaves_convol
     assert (trial.count, trial.gap) == (changed, 0)
 
 
+def test_a_float_graph_gets_whole_blocks_about_a_pool() -> None:
+    nodes = [
+        node("Conv", "x wide", "a"),
+        node("MaxPool", "a", "b", kernel_shape=[2, 2]),
+        node("Conv", "b narrow", "y"),
+    ]
+    constants = {"wide": random(20, 4, 1, 1), "narrow": random(3, 20, 1, 1)}
+    trial = tried("blocks", graph(nodes, constants))
+    assert (trial.count, trial.gap) == (1, 0)
+
+
 def test_channels_are_filled_through_an_enlargement() -> None:
     nodes = [
         *DEEP[:3],
@@ -214,6 +225,37 @@ def test_whole_vectors_stay() -> None:
         "narrow": random(3, 16, 1, 1),
     }
     assert tried("lanes", graph(nodes, constants)).count == 0
+
+
+# Gates
+
+
+def gated(order: str = "x gate", side: int = 160) -> onnx.ModelProto:
+    nodes = [
+        node("GlobalAveragePool", "x", "p"),
+        node("Conv", "p kernel", "s"),
+        node("Sigmoid", "s", "gate"),
+        node("Mul", order, "y"),
+    ]
+    return graph(nodes, {"kernel": random(4, 4, 1, 1)}, x=(2, 4, side, side))
+
+
+@pytest.mark.parametrize("order", ["x gate", "gate x"])
+def test_a_gate_works_on_rows_of_several_columns(order: str) -> None:
+    trial = tried("gates", gated(order))
+    assert (trial.count, trial.gap) == (1, 0)
+    (concat,) = (n for n in trial.proto.graph.node if n.op_type == "Concat")
+    assert len(concat.input) == 32
+
+
+@pytest.mark.parametrize("side", [161, 16], ids=["two does not divide them", "few"])
+def test_other_columns_stay(side: int) -> None:
+    assert tried("gates", gated(side=side)).count == 0
+
+
+def test_products_that_are_no_gates_stay() -> None:
+    nodes = [node("Mul", "x x", "a"), node("Mul", "a scale", "y")]
+    assert tried("gates", graph(nodes, {"scale": random(1, 4, 1, 1)})).count == 0
 
 
 # Dense kernels
