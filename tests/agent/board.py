@@ -36,7 +36,7 @@ from edgepack_agent import facts, orders, places, releases, timer  # noqa: E402
 
 _FACTS = facts.read()
 #: The board's Python is the tests' own; it does not wait long.
-OPTIONS: dict[str, Any] = {"python": sys.executable, "trial_seconds": 20, "probe_seconds": 5}
+OPTIONS: dict[str, Any] = {"python": sys.executable, "trial_seconds": 60, "probe_seconds": 5}
 Message = dict[str, Any]
 
 

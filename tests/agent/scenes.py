@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.agent import bundles
-from tests.agent.board import Board, Ended, name_of, rebooted, swift, without_timer
+from tests.agent.board import Board, Ended, name_of, rebooted, swift, vanish, without_timer
 from tests.agent.faults import Fault
 
 #: Printed by every test that draws; set it to see the same again.
@@ -143,7 +143,7 @@ def _stories(scene: Scene) -> list[Story]:
 
     def waits(board: Board) -> None:
         """The host is gone while release 2 is in trial."""
-        board.flash(two, confirm=lambda child: os.kill(child.pid, 9))
+        board.flash(two, confirm=vanish, trial_seconds=3600)
 
     def failed(board: Board) -> None:
         """The agent is gone, too: killed as it restarts the app on release 2."""

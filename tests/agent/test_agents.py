@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from hashlib import sha256
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent.board import AGENT, Board, Child, Ended, begin, name_of, talk
+from tests.agent.board import AGENT, Board, Child, Ended, begin, name_of, talk, wait_for
 from tests.agent.bundles import release, trust
 from tests.trust.bundles import flip
 from tests.trust.test_attacks import bare_pythons
@@ -36,6 +37,7 @@ def started(board: Board, program: Path, *order: str, python: str = sys.executab
         [*command, "--root", str(board.root), "--app", board.app, *order],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        start_new_session=True,
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -84,6 +86,27 @@ def test_a_whole_life_in_a_bare_python(bare: Board, tmp_path: Path, python: str)
         assert order(bare, boot, *words, python=python).outcome == outcome
     assert bare.current() == name_of(one)
     assert bare.answers()
+
+
+def test_the_timer_outlives_the_session_in_which_the_flash_was_begun(
+    board: Board, old: Path, new: Path
+) -> None:
+    def session_ends(child: Child) -> None:
+        os.killpg(child.pid, signal.SIGKILL)
+
+    talk(started(board, AGENT, "flash"), new, confirm=session_ends, trial_seconds=2)
+    assert board.current() == name_of(new)
+    wait_for(lambda: board.state()["trial"] is None)
+    assert board.current() == name_of(old)
+    assert board.answers()
+
+
+def test_a_flash_outlives_the_hangup_of_its_terminal(board: Board, new: Path) -> None:
+    def hangup(child: Child) -> None:
+        os.kill(child.pid, signal.SIGHUP)
+        child.say({"type": "confirm"})
+
+    assert talk(started(board, AGENT, "flash"), new, confirm=hangup).outcome == "committed"
 
 
 def test_an_agent_that_a_trusted_bundle_lists_is_admitted(board: Board, tmp_path: Path) -> None:

@@ -82,6 +82,11 @@ WRECKS = (
     Wreck(name="state.json has a trial that is none", does=state(trial={"release": "x"})),
     Wreck(name="state.json has a trial of nothing that is there", current=2, outcome="rolled-back", does=state(trial={
         "release": "9-0123456789ab", "flash_id": "x", "by": "x", "boot_id": "x", "deadline": 0, "phase": "armed", "options": {}})),
+    Wreck(name="state.json has options that are a list", does=state(options=[])),
+    Wreck(name="state.json is spoilt in a trial", current=1, does=both(
+        lambda b: (b.folder / ".state.back").write_text(json.dumps({
+            **b.state(), "committed": b.previous(), "previous": None})), text("state.json", "spoilt"))),
+    Wreck(name="state.json and the way back are spoilt", does=both(text(".state.back", "{"), text("state.json", "{"))),
     Wreck(name="current is gone", does=lambda b: (b.folder / "current").unlink()),
     Wreck(name="current leads to nothing", does=link("current", "releases/9-0123456789ab")),
     Wreck(name="current leads out of the app", does=link("current", "/etc")),

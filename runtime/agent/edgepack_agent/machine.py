@@ -208,15 +208,20 @@ class Flash:
             if message is not None and message["type"] == "confirm":
                 self._state = "COMMIT"
                 with lock.held(places, "a confirmation", wait_seconds=_SETTLE_SECONDS):
-                    return recovery.confirm(places, name, self._journal)
+                    # Or the timer was there first.
+                    if self._is_in_trial(own):
+                        return recovery.confirm(places, name, self._journal)
             if self._channel.ended:
                 time.sleep(_LOOK_SECONDS)
-            now = (state.read(places) or state.State()).trial
-            if now is None or now.flash_id != own.flash_id:
+            if not self._is_in_trial(own):
                 break
         with lock.held(places, "the end of a trial", wait_seconds=_SETTLE_SECONDS):
             recovery.recover(places, self._journal)
         return self._settled(name)
+
+    def _is_in_trial(self, own: state.Trial) -> bool:
+        now = (state.read(self._places) or state.State()).trial
+        return now is not None and now.flash_id == own.flash_id
 
     def _settled(self, name: str) -> Result:
         known = state.read(self._places) or state.State()

@@ -77,8 +77,9 @@ def committed(places: Places, proven: State, journal: Journal) -> Result:
         trial.finish(places, now)
         agents.clean(places)
         journal.shorten()
-    except OSError as error:
-        journal.note("not-cleared-away", cause=str(error))
+    # The release is committed, whatever lies about.
+    except Exception as error:
+        journal.note("not-cleared-away", cause=_cause(error))
     return Result("committed", now.committed)
 
 
@@ -123,14 +124,15 @@ def step_back(places: Places, journal: Journal) -> Result:
 
 
 def _known(places: Places, journal: Journal) -> State:
-    """The state; where its file is gone or spoilt, what the links say."""
-    try:
-        known = state.read(places)
-    except Refusal as refusal:
-        known = None
-        journal.note("state-lost", cause=refusal.cause)
-    if known is not None:
-        return known
+    """The state; where its file is gone or spoilt, the one that was laid for the way back, or what the links say."""
+    for path in (places.state, places.state_back):
+        try:
+            known = state.read(places, path)
+        except Refusal as refusal:
+            journal.note("state-lost", cause=refusal.cause)
+            continue
+        if known is not None:
+            return known
     current, previous = releases.linked(places.current), releases.linked(places.previous)
     if current is None:
         return State()

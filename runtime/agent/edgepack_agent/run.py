@@ -143,13 +143,14 @@ def _dying_with_parent() -> Callable[[], None]:
     """
     libc, parent = ctypes.CDLL(None), os.getpid()
 
+    # Between fork and exec as little of Python as can be.
     def call() -> None:
         libc.prctl(1, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(_NOT_STARTED)  # it died in between
-        with contextlib.suppress(OSError):
-            descriptor = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
-            os.write(descriptor, b"900")
-            os.close(descriptor)
+        descriptor = libc.open(b"/proc/self/oom_score_adj", os.O_WRONLY)
+        if descriptor >= 0:
+            libc.write(descriptor, b"900", 3)
+            libc.close(descriptor)
 
     return call

@@ -43,23 +43,23 @@ class State(NamedTuple):
     stuck: str | None = None
 
 
-def read(places: Places) -> State | None:
-    """What state.json says; None if there is none.
+def read(places: Places, path: str | None = None) -> State | None:
+    """What state.json says, or another file of its form; None if there is none.
 
     Raises:
         Refusal: of kind `state`: it is not what `write` writes.
     """
     try:
-        with open(places.state, "rb") as file:
+        with open(path or places.state, "rb") as file:
             data = file.read(1 << 20)
     except FileNotFoundError:
         return None
     try:
         return _parsed(json.loads(data))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise Refusal(
             "state",
-            f"{places.state} cannot be read: {error}",
+            f"{path or places.state} cannot be read: {error}",
             "run the order `recover`: it takes the state from what is on the disk",
         ) from error
 
@@ -90,4 +90,6 @@ def _parsed(data: Any) -> State:
     named = [name for name in (state.committed, state.previous) if name is not None]
     if not all(is_release(name) for name in named) or type(state.min_seq) is not int:
         raise ValueError("it names no releases")
+    if not isinstance(state.options, (dict, type(None))):
+        raise ValueError("its options are none")
     return state
