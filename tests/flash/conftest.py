@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +13,13 @@ import pytest
 from edgepack.flash.host import Host, parse_host
 from tests.flash.boards import Cable, LocalBoard, cable, local_board
 from tests.flash.bundles import make, some_bytes
+
+
+@pytest.fixture(autouse=True)
+def no_browser() -> None:
+    """A Chromium that earlier tests left open ends: see `close`."""
+    if browser := sys.modules.get("tests.device.javascript.browser"):
+        browser.close()
 
 
 @pytest.fixture(scope="session")

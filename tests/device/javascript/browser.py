@@ -7,7 +7,7 @@ import base64
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
@@ -137,6 +137,9 @@ def serve_folder(folder: Path, isolated: bool = True) -> Iterator[int]:
         thread.join()
 
 
+_STOP: list[Callable[[], None]] = []
+
+
 @cache
 def chromium() -> Browser:
     """One Chromium for all tests of this process."""
@@ -149,7 +152,17 @@ def chromium() -> Browser:
         playwright.stop()
 
     atexit.register(stop)
+    _STOP.append(stop)
     return browser
+
+
+def close() -> None:
+    """End Chromium and Playwright, whose event loop counts as running in this thread: asyncio.run() refuses to start beside it."""
+    chromium.cache_clear()
+    while _STOP:
+        stop = _STOP.pop()
+        atexit.unregister(stop)
+        stop()
 
 
 class _Handler(SimpleHTTPRequestHandler):

@@ -47,8 +47,8 @@ def test_pixels_are_those_of_pillow(conv, node, tmp_path, way, size, layout):
     got = _preprocessed(conv, node, path, spec, told)
     one_level = told.scale / min(told.std) * 1.001
     np.testing.assert_allclose(got.reshape(expected.shape), expected, rtol=0, atol=one_level)
-    # Pillow computes in integers; where an average ends in ½, it may round the other way.
-    assert np.mean(np.abs(got.reshape(expected.shape) - expected)) < 0.1 * one_level
+    # Pillow computes in integers; where an average ends in ½, as a ninth do in 20 → 30 pixels, it may round the other way.
+    assert np.mean(np.abs(got.reshape(expected.shape) - expected)) < 0.15 * one_level
 
 
 def test_image_too_small_for_its_crop_is_refused(conv, node, tmp_path):
