@@ -105,7 +105,9 @@ async def _run(board: LocalBoard, process: asyncssh.SSHServerProcess[bytes]) -> 
         giving.cancel()
         if child.returncode is None:
             os.killpg(child.pid, signal.SIGKILL)
-            await child.wait()
+        while child.returncode is None:  # it is dead; who is in a hurry gets it reaped all the same
+            with contextlib.suppress(asyncio.CancelledError):
+                await child.wait()
         child._transport.close()  # type: ignore[attr-defined]
     if code < 0:
         process.exit_with_signal(signal.Signals(-code).name.removeprefix("SIG"))

@@ -15,7 +15,7 @@ from tests.flash.boards import Cable, LocalBoard, cable, local_board
 from tests.flash.bundles import make, some_bytes
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def no_browser() -> None:
     """A Chromium that earlier tests left open ends: see `close`."""
     if browser := sys.modules.get("tests.device.javascript.browser"):
