@@ -166,7 +166,10 @@ def flash(
     ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Ask every board whether it would take it; change nothing."),
+        typer.Option(
+            "--dry-run",
+            help="Ask every board whether it would take it; the agent alone is brought there.",
+        ),
     ] = False,
     json: Json = False,
 ) -> None:

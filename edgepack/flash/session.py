@@ -151,7 +151,7 @@ class Session:
                 if message["type"] == "need":
                     if self._options.dry_run:
                         await agent.end()
-                        return {"outcome": "ready", "release": self._payload.release}
+                        return {"outcome": "ready"}
                     await self._upload(link, message)
                     self._handed_over = self._ever_handed_over = True
                     await agent.send({"type": "uploaded"})

@@ -192,7 +192,7 @@ def test_nobody_confirms_where_no_new_connection_gets_in(board: LocalBoard, bund
 
 def test_a_dry_run_asks_and_sends_nothing(board: LocalBoard, bundle: Path) -> None:
     result = flash(board, bundle, dry_run=True)
-    assert (result.outcome, result.sent_bytes) == ("ready", 0)
+    assert (result.outcome, result.sent_bytes, result.release) == ("ready", 0, None)
     assert list((board.root / APP / "incoming").iterdir()) == []
 
 
