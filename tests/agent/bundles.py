@@ -11,6 +11,19 @@ from typing import Any
 from edgepack.trust.signature import sign
 from tests.trust.bundles import change_manifest, entry, key, make, trust_data
 
+#: Of a flash that goes well, in order (runtime/agent/README.md).
+STATES = [
+    "LOCK",
+    "PREFLIGHT",
+    "UPLOAD",
+    "STAGE",
+    "BUILD",
+    "PROBE",
+    "ARM",
+    "SWITCH",
+    "TRIAL",
+    "COMMIT",
+]
 #: Valid on whatever day the tests run.
 ALWAYS = {"not_before": "2020-01-01T00:00:00Z", "not_after": "2120-01-01T00:00:00Z"}
 ISSUED = "2020-01-01T00:00:00Z"

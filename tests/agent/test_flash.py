@@ -9,19 +9,6 @@ from tests.agent.board import Board, name_of
 from tests.agent.bundles import release, trust
 from tests.trust.bundles import key
 
-STATES = [
-    "LOCK",
-    "PREFLIGHT",
-    "UPLOAD",
-    "STAGE",
-    "BUILD",
-    "PROBE",
-    "ARM",
-    "SWITCH",
-    "TRIAL",
-    "COMMIT",
-]
-
 
 def test_a_first_flash_ends_committed_and_answers(bare: Board, old: Path) -> None:
     ended = bare.flash(old, trust_file=trust())

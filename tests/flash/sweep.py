@@ -26,23 +26,11 @@ from typing import Any, Protocol
 import asyncssh
 
 from edgepack.flash.payload import own_agent
-from tests.agent.bundles import files
+from tests.agent.bundles import STATES, files
 from tests.flash.boards import LocalBoard, cable, local_board
 from tests.flash.bundles import APP, make, some_bytes, write_trust
 from tests.flash.emulated import Emulated, current, emulated
 
-STATES = (
-    "LOCK",
-    "PREFLIGHT",
-    "UPLOAD",
-    "STAGE",
-    "BUILD",
-    "PROBE",
-    "ARM",
-    "SWITCH",
-    "TRIAL",
-    "COMMIT",
-)
 VICTIMS = ("agent", "link", "board", "host")
 _SETTLE_S = 120
 
