@@ -104,7 +104,9 @@ async def _run(board: LocalBoard, process: asyncssh.SSHServerProcess[bytes]) -> 
     finally:
         giving.cancel()
         if child.returncode is None:
-            os.killpg(child.pid, signal.SIGKILL)
+            # It may have ended by itself a moment ago, and the loop does not know of it yet.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
         while child.returncode is None:  # it is dead; who is in a hurry gets it reaped all the same
             with contextlib.suppress(asyncio.CancelledError):
                 await child.wait()
