@@ -16,7 +16,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-
 REPORT = {"median_ms": 1.5}
 
 
