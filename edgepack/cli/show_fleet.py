@@ -64,6 +64,9 @@ def status_text(app: str, status: dict[str, Any]) -> None:
     """What runs on a board, what it goes back to, and what is under way."""
     console = Console()
     _say(console, f"{app}: {status.get('current') or 'no release'}")
+    latency = (status.get("report") or {}).get("latency")
+    if isinstance(latency, dict) and latency.get("median_ms") is not None:
+        _say(console, f"  median {latency['median_ms']} ms when it was proven")
     if status.get("previous"):
         _say(console, f"  goes back to {status['previous']}")
     if trial := status.get("trial"):

@@ -98,7 +98,7 @@ async def _open(host: Host) -> asyncssh.SSHClientConnection:
     except asyncssh.HostKeyNotVerifiable as error:
         raise watch.refusal or FlashError(
             f"the host key of {host.name} does not count: {error}",
-            "see known_hosts; a revoked key, or a certificate that expired, is not taken",
+            "see known_hosts; a revoked key, or a certificate that expired, is not taken; a ProxyJump host has to be in it, too: ssh to it once",
             kind="host-key-changed",
         ) from error
     if watch.accepted is not None:

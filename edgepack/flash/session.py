@@ -241,14 +241,15 @@ class Session:
                     f"the agent on {self._host.name} says no status", "flash again", kind="agent"
                 )
             last, trial = status.get("last"), status.get("trial")
+            measured = {"report": status.get("report")}
             if isinstance(last, dict) and last.get("flash_id") == self._flash_id:
-                return last
+                return {**last, **measured}
             if isinstance(trial, dict) and trial.get("release") == self._payload.release:
                 self._enter("TRIAL")
                 if not self._options.unattended:
                     answer = await ask("confirm", self._payload.release)
                     if answer.get("outcome") == "committed":
-                        return answer
+                        return {**answer, **measured}
             elif not status.get("lock"):
                 return None
             await asyncio.sleep(_POLL_S)
@@ -277,7 +278,8 @@ class Session:
             outcome,
             error=agents.error_in(done),
             release=plain(done["release"]) if done.get("release") else None,
-            state=plain(done.get("state") or ("COMMIT" if outcome == "committed" else self._state)),
+            # The last state that it said may be older: a new connection confirmed the trial.
+            state="COMMIT" if outcome == "committed" else plain(done.get("state") or self._state),
             report=report if isinstance(report, dict) else {},
         )
 

@@ -333,6 +333,19 @@ def test_a_trial_whose_host_and_agent_are_gone_is_rolled_back_by_the_timer(
     assert (last["outcome"], last["release"]) == ("rolled-back", name_of(old))
 
 
+def test_what_a_release_measured_is_in_the_status_as_long_as_it_runs(
+    quiet: Board, old: Path, new: Path
+) -> None:
+    first = quiet.order("status").done["status"]["report"]
+    ended = quiet.flash(new)
+    second = quiet.order("status").done["status"]["report"]
+    assert {key: second[key] for key in ("golden", "latency")} == {
+        key: ended.done["report"][key] for key in ("golden", "latency")
+    }
+    quiet.order("rollback")
+    assert quiet.order("status").done["status"]["report"] == first != second
+
+
 def test_a_trial_whose_agent_died_before_it_was_proven_is_rolled_back_long_before_the_deadline(
     board: Board, old: Path, new: Path
 ) -> None:

@@ -78,17 +78,18 @@ def test_a_host_that_is_silent_lets_go_of_the_lock(board: Board, new: Path) -> N
     def hasty() -> None:
         from edgepack_agent import machine
 
-        machine._SILENCE_SECONDS = 0.3
+        machine._SILENCE_SECONDS = 2
 
     board.patches.append(hasty)
     child = board.start("flash")
     child.say(begin(new))
     while (child.hear() or {})["type"] != "need":
         pass
-    for _ in range(4):
+    for _ in range(5):
         child.say({"type": "alive"})
-        time.sleep(0.15)
-        assert board.order("status").done["status"]["lock"]
+        time.sleep(0.5)
+    child.say({"type": "alive"})
+    assert board.order("status").done["status"]["lock"]
     done = list(child.hear_all())[-1]
     child.wait()
     assert done["error"]["kind"] == "connection"

@@ -30,6 +30,8 @@ class LocalBoard:
     commands: list[str] = field(default_factory=list)
     path: str = os.environ.get("PATH", "")
     lets_in: bool = True
+    #: How many connections to elsewhere it was asked for.
+    passed_on: int = 0
 
     @property
     def address(self) -> str:
@@ -61,6 +63,10 @@ class _Server(asyncssh.SSHServer):
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self._board.connections.append(conn)
+
+    def connection_requested(self, *ends: object) -> bool:
+        self._board.passed_on += 1
+        return True
 
     def begin_auth(self, username: str) -> bool:
         return True
@@ -118,7 +124,9 @@ async def _run(board: LocalBoard, process: asyncssh.SSHServerProcess[bytes]) -> 
 
 
 @contextmanager
-def local_board(root: Path, user_key: asyncssh.SSHKey, port: int = 0) -> Iterator[LocalBoard]:
+def local_board(
+    root: Path, user_key: asyncssh.SSHKey, port: int = 0, at: str = "127.0.0.1"
+) -> Iterator[LocalBoard]:
     """A board that is up while the block runs; `port` 0: any."""
     host_key = asyncssh.generate_private_key("ssh-ed25519")
     loop = asyncio.new_event_loop()
@@ -126,7 +134,7 @@ def local_board(root: Path, user_key: asyncssh.SSHKey, port: int = 0) -> Iterato
 
     async def listen() -> asyncssh.SSHAcceptor:
         return await asyncssh.listen(
-            "127.0.0.1",
+            at,
             port,
             server_host_keys=[host_key],
             server_factory=lambda: _Server(board, user_key),

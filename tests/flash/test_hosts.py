@@ -15,7 +15,7 @@ from edgepack.errors import FlashError, UsageError
 from edgepack.flash.host import parse_host, require_root
 from edgepack.flash.inventory import load_inventory
 from edgepack.flash.link import answers
-from tests.flash.boards import LocalBoard
+from tests.flash.boards import LocalBoard, local_board
 from tests.flash.conftest import host_of
 
 INVENTORY = """
@@ -213,6 +213,35 @@ def test_an_alias_of_ssh_config_is_a_host(board: LocalBoard, home: Path) -> None
         "  IdentityFile ~/.ssh/fleet\n  UserKnownHostsFile ~/.ssh/fleet_hosts\n"
     )
     asyncio.run(answers(parse_host("cam")))
+
+
+def test_a_board_behind_a_jump_host_is_reached_and_both_their_keys_are_checked(
+    boards: Callable[[], LocalBoard], home: Path
+) -> None:
+    board, jump = boards(), boards()
+    (home / ".ssh/config").write_text(
+        f"Host cam\n  HostName 127.0.0.1\n  Port {board.port}\n  ProxyJump edge@127.0.0.1:{jump.port}\n"
+    )
+    asyncio.run(answers(parse_host("cam")))
+    assert (jump.passed_on, board.passed_on) == (1, 0)
+    for known, fix in ((board, "ssh to it once"), (jump, f"host-fingerprint {board.fingerprint}")):
+        known_hosts(home).write_text(known.known())
+        with pytest.raises(FlashError, match="host key of cam") as caught:
+            asyncio.run(answers(parse_host("cam")))
+        assert fix in caught.value.fix
+
+
+def test_a_board_with_an_ipv6_address_is_reached(
+    home: Path, tmp_path: Path, user_key: asyncssh.SSHKey
+) -> None:
+    with local_board(tmp_path, user_key, at="::1") as board:
+        known_hosts(home).write_text(board.known().replace("127.0.0.1", "::1"))
+        asyncio.run(answers(parse_host(f"[::1]:{board.port}")))
+        known_hosts(home).unlink()
+        asyncio.run(
+            answers(replace(parse_host(f"[::1]:{board.port}"), fingerprint=board.fingerprint))
+        )
+        assert known_hosts(home).read_text() == board.known().replace("127.0.0.1", "::1")
 
 
 def test_who_is_not_let_in_is_told_what_to_do(board: LocalBoard) -> None:

@@ -108,6 +108,7 @@ def test_a_link_that_breaks_at_any_state_ends_in_the_release_all_the_same(
     result = flash(board, bundle, progress=Dropping())
     assert result.outcome == "committed", result.error
     assert result.links > 1
+    assert (result.state, result.report) == ("COMMIT", {"median_ms": 1.5})
     assert (board.root / APP / "current.txt").read_text() == result.release
 
 

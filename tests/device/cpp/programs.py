@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.alone import alone
 from tests.conftest import CACHE, ROOT, need
 
 LOADER = ROOT / "runtime" / "cpp"
@@ -26,18 +27,18 @@ def compiled(source: Path, flags: Sequence[str] = SANITIZED, compiler: str = "g+
     way = hashlib.sha256(repr((compiler, WARNINGS, flags)).encode()).hexdigest()[:8]
     content = hashlib.sha256(b"".join(path.read_bytes() for path in texts)).hexdigest()[:16]
     program = CACHE / "cpp" / "compiled" / f"{source.stem}-{way}-{content}"
-    if not program.exists():
-        program.parent.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=program.parent) as scratch:
-            built = Path(scratch) / source.stem
-            command = [compiler, *WARNINGS, *flags, f"-I{include}", f"-I{LOADER}", source]
-            done = subprocess.run(
-                [*command, "-o", built, "-ldl"], capture_output=True, text=True, timeout=600
-            )
-            assert done.returncode == 0, done.stderr[:4000]
-            for old in program.parent.glob(f"{source.stem}-{way}-*"):
-                old.unlink()
-            built.replace(program)
+    with alone(program.parent), tempfile.TemporaryDirectory(dir=program.parent) as scratch:
+        if program.exists():
+            return program
+        built = Path(scratch) / source.stem
+        command = [compiler, *WARNINGS, *flags, f"-I{include}", f"-I{LOADER}", source]
+        done = subprocess.run(
+            [*command, "-o", built, "-ldl"], capture_output=True, text=True, timeout=600
+        )
+        assert done.returncode == 0, done.stderr[:4000]
+        for old in program.parent.glob(f"{source.stem}-{way}-*"):
+            old.unlink()
+        built.replace(program)
     return program
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.alone import alone
 from tests.conftest import CACHE, ROOT, need
 
 HERE = Path(__file__).parent
@@ -64,11 +65,10 @@ def compiled(
     for source in sources:
         digest.update(source.read_bytes())
     jar = CACHE / "kotlin" / "compiled" / f"{name}-{digest.hexdigest()[:16]}.jar"
-    if jar.exists():
-        return jar
     compiler = library("kotlin-compiler-embeddable-*.jar").parent / "*"
-    jar.parent.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=jar.parent) as scratch:
+    with alone(jar.parent), tempfile.TemporaryDirectory(dir=jar.parent) as scratch:
+        if jar.exists():
+            return jar
         built = Path(scratch) / jar.name
         # The C1 compiler alone: a run this short never earns C2 back.
         java = ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", str(compiler)]

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from tests.alone import alone
 from tests.conftest import CACHE, ROOT, need
 
 HERE = Path(__file__).resolve().parent
@@ -145,26 +146,22 @@ def build(bundle: Path) -> Path:
     for path in (*package, *ours):
         digest.update(path.read_bytes())
     place = need(SWIFT / "root", "swift.sh").parent / "build" / digest.hexdigest()[:16]
-    if not place.exists():
-        with tempfile.TemporaryDirectory() as scratch:
-            built = _compile(bundle, Path(scratch))
-            new = place.with_name(f"{place.name}.{os.getpid()}")
-            new.mkdir(parents=True)
-            for name in (
-                "self-test",
-                "driver",
-                "readme",
-                "conformance",
-                "Modules/CryptoKit.swiftmodule",
-            ):
-                shutil.copy(built / name, new)
-            (resources,) = built.glob("*_Edgepack.resources")
-            shutil.copytree(resources, new / resources.name)
-            try:
-                new.rename(place)
-            except OSError:
-                # Another process was quicker with the same.
-                shutil.rmtree(new)
+    with alone(place.parent), tempfile.TemporaryDirectory(dir=place.parent) as scratch:
+        if place.exists():
+            return place
+        built, new = _compile(bundle, Path(scratch)), Path(scratch) / "programs"
+        new.mkdir()
+        for name in (
+            "self-test",
+            "driver",
+            "readme",
+            "conformance",
+            "Modules/CryptoKit.swiftmodule",
+        ):
+            shutil.copy(built / name, new)
+        (resources,) = built.glob("*_Edgepack.resources")
+        shutil.copytree(resources, new / resources.name)
+        new.rename(place)
     return place
 
 

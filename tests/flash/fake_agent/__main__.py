@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+REPORT = {"median_ms": 1.5}
+
 
 def say(kind: str, **fields: Any) -> None:
     print(json.dumps({"type": kind, **fields}), flush=True)
@@ -62,9 +64,10 @@ class Fake:
         say("state", state=state, detail=detail)
 
     def done(self, outcome: str, release: str, **more: Any) -> None:
-        last = {"flash_id": self.flash_id, "outcome": outcome, "release": release, **more}
-        (self.folder / "last.json").write_text(json.dumps(last))
-        say("done", **last)
+        last = {"flash_id": self.flash_id, "outcome": outcome, "release": release}
+        kept = {key: more.get(key) for key in ("state", "error")}
+        (self.folder / "last.json").write_text(json.dumps({**last, **kept}))
+        say("done", **last, **more)
 
     def flash(self) -> None:
         begin = self.hear()
@@ -133,7 +136,7 @@ class Fake:
         self.at("COMMIT")
         (self.folder / "trial.json").unlink()
         (self.folder / "current.txt").write_text(release)
-        self.done("committed", release, report={"median_ms": 1.5})
+        self.done("committed", release, report=REPORT)
 
     def status(self) -> None:
         def read(name: str) -> Any:
@@ -147,6 +150,7 @@ class Fake:
             status={
                 "app": self.folder.name,
                 "current": current.read_text() if current.exists() else None,
+                "report": REPORT,
                 "previous": None,
                 "trial": read("trial.json"),
                 "lock": None,
