@@ -106,7 +106,7 @@ public struct TensorSpec: Decodable, Sendable, CustomStringConvertible {
   public var description: String { "'\(name)' \(dtype) \(shape)" }
 }
 
-/// Element types by the manifest's words, in the order of ONNX's numbers.
+/// Element types, in the order of ONNX's numbers.
 public enum DType: String, CaseIterable, Decodable, Sendable {
   case float32, uint8, int8, uint16, int16, int32, int64, bool, float16, float64, uint32, uint64
 
@@ -138,7 +138,7 @@ public struct SessionReport: Sendable {
 }
 
 /// An open model. Any number of threads may call `run` at once; it closes with its last reference.
-public final class EdgepackSession: @unchecked Sendable {  // nothing changes after init, and OrtApi::Run is thread-safe
+public final class EdgepackSession: @unchecked Sendable {  // OrtApi::Run is thread-safe
   public let report: SessionReport
   let bundle: EdgepackBundle, inputNames, outputNames: CStrings
   var env, memory, session: OpaquePointer?
@@ -147,7 +147,7 @@ public final class EdgepackSession: @unchecked Sendable {  // nothing changes af
     let manifest = bundle.manifest, settings = manifest.runtime.session, name = report.provider
     (self.bundle, self.report) = (bundle, report)
     (inputNames, outputNames) = (CStrings(manifest.inputs.map(\.name)), CStrings(manifest.outputs.map(\.name)))
-    setenv("ORT_DISABLE_TELEMETRY", "1", 1)  // for a new environment; the call: for one that is there
+    setenv("ORT_DISABLE_TELEMETRY", "1", 1)  // for a new environment; the call: for an old one
     try ok(ort.CreateEnv(ORT_LOGGING_LEVEL_WARNING, "edgepack", &env))
     try ok(ort.DisableTelemetryEvents(env))
     try ok(ort.CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &memory))
@@ -157,12 +157,18 @@ public final class EdgepackSession: @unchecked Sendable {  // nothing changes af
     let levels = [Manifest.Level.disabled: ORT_DISABLE_ALL, .basic: ORT_ENABLE_BASIC, .extended: ORT_ENABLE_EXTENDED]
     try ok(ort.SetSessionGraphOptimizationLevel(options, levels[settings.graph_optimization_level] ?? ORT_ENABLE_ALL))
     try ok(ort.SetIntraOpNumThreads(options, Int32(clamping: threads ?? Int(settings.intra_op_num_threads))))
+    for use in ["directly", "for_initializers"] {  // no copy of an .ort model: its bytes stay
+      try ok(ort.AddSessionConfigEntry(options, "session.use_ort_model_bytes_\(use)", "1"))
+    }
     for (key, value) in settings.config { try ok(ort.AddSessionConfigEntry(options, key, value)) }
     guard let own = manifest.runtime.providers.first(where: { $0.name == name })?.options else {
       try fail("provider-unavailable", "not in manifest.json")
     }
-    if name != "CPUExecutionProvider" {  // which is always there
-      let keys = CStrings(own.map(\.key)), values = CStrings(try own.map { try $1 == "${cache}" ? cache() : $1 })
+    if name != "CPUExecutionProvider" {  // always there
+      let caches = FileManager.default.urls(for: .cachesDirectory, in: .userDomainMask)[0].path
+      let folder = "\(caches)/edgepack/\(report.modelSHA256)-\(report.runtimeVersion)"
+      try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+      let keys = CStrings(own.map(\.key)), values = CStrings(own.map { $1 == "${cache}" ? folder : $1 })
       try ok(ort.SessionOptionsAppendExecutionProvider(options, name, keys.pointers, values.pointers, own.count))
     }
     try ok(ort.CreateSessionFromArray(env, bundle.model.data.bytes, bundle.model.data.length, options, &session))
@@ -172,14 +178,6 @@ public final class EdgepackSession: @unchecked Sendable {  // nothing changes af
     ort.ReleaseSession(session)
     ort.ReleaseMemoryInfo(memory)
     ort.ReleaseEnv(env)
-  }
-
-  /// In the app's caches, for this model and runtime version alone.
-  func cache() throws -> String {
-    let caches = FileManager.default.urls(for: .cachesDirectory, in: .userDomainMask)[0].path
-    let folder = "\(caches)/edgepack/\(report.modelSHA256)-\(report.runtimeVersion)"
-    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-    return folder
   }
 
   /// Outputs by name.

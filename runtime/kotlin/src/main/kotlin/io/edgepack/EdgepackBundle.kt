@@ -72,6 +72,8 @@ class EdgepackBundle private constructor(
     val level: String = settings.of("graph_optimization_level")
     setOptimizationLevel(LEVELS[level] ?: invalid("graph_optimization_level is $level"))
     setIntraOpNumThreads(threads ?: settings.count("intra_op_num_threads"))
+    // No copy of an .ort model, nor of its weights: [EdgepackSession] keeps the bytes.
+    for (use in listOf("directly", "for_initializers")) addConfigEntry("session.use_ort_model_bytes_$use", "1")
     settings.texts("config").forEach(::addConfigEntry)
     when (provider) {
       "CPUExecutionProvider" -> Unit
