@@ -20,7 +20,7 @@ extension EdgepackBundle {
   public func image(_ buffer: CVPixelBuffer) throws -> Tensor {
     var made: CGImage?
     let status = VTCreateCGImageFromCVPixelBuffer(buffer, options: nil, imageOut: &made)
-    guard let image = made else { throw EdgepackError("dtype-mismatch", "a pixel buffer without image: VideoToolbox \(status)") }
+    guard let image = made else { try fail("dtype-mismatch", "a pixel buffer without image: VideoToolbox \(status)") }
     return try self.image(image)
   }
 }

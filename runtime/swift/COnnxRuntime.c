@@ -1,2 +1,1 @@
-// A C target of a Swift package needs a source file.
 #include "COnnxRuntime.h"

@@ -1,5 +1,5 @@
-// Images as inputs, by the manifest's preprocessing (edgepack's runtime/README.md has each field). An app without images needs
-// neither this file nor AppleImages.swift.
+// Images as inputs, by the manifest's preprocessing (edgepack's runtime/README.md has each field). An app without
+// images needs neither this file nor AppleImages.swift.
 import Foundation
 
 /// What manifest.json says of it, in the order of its inputs.
@@ -20,12 +20,13 @@ private struct Preprocessing: Decodable {
 extension EdgepackBundle {
   /// The input that takes images, for one of red, green, blue, alpha, a byte each. Resized as Pillow does.
   public func image(rgba: [UInt8], width: Int, height: Int) throws -> Tensor {
-    let ways = (try? JSONDecoder().decode(Ways.self, from: json))?.inputs ?? []
-    guard let (spec, input) = zip(inputs, ways).first(where: { $1.preprocessing != nil }), let way = input.preprocessing else {
-      throw EdgepackError("manifest-invalid", "manifest.json does not say how an image becomes an input")
+    let ways = (try? Ways(json: json))?.inputs ?? []
+    let ready = zip(manifest.inputs, ways).first { $1.preprocessing != nil }
+    guard let spec = ready?.0, let way = ready?.1.preprocessing else {
+      try fail("manifest-invalid", "manifest.json does not say how an image becomes an input")
     }
     guard width > 0, height > 0, rgba.count == 4 * width * height else {
-      throw EdgepackError("shape-mismatch", "\(rgba.count) bytes do not fill \(width)×\(height) pixels")
+      try fail("shape-mismatch", "\(rgba.count) bytes do not fill \(width)×\(height) pixels")
     }
     return try way.tensor(spec, rgba, width, height)
   }
@@ -33,9 +34,10 @@ extension EdgepackBundle {
 
 extension Preprocessing {
   fileprivate func tensor(_ spec: TensorSpec, _ rgba: [UInt8], _ imageWidth: Int, _ imageHeight: Int) throws -> Tensor {
-    let sources = [Channels.gray: [0], .rgb: [0, 1, 2], .bgr: [2, 1, 0], .rgba: [0, 1, 2, 3]][channels]!, n = sources.count
+    let sources = [Channels.gray: [0], .rgb: [0, 1, 2], .bgr: [2, 1, 0], .rgba: [0, 1, 2, 3]][channels]!
+    let n = sources.count
     guard mean.count == n, std.count == n, pad.count == 3 else {
-      throw EdgepackError("manifest-invalid", "manifest.json: \(spec.name): preprocessing is not for \(channels)")
+      try fail("manifest-invalid", "manifest.json: \(spec.name): preprocessing is not for \(channels)")
     }
     func level(_ pixels: [UInt8], _ start: Int, _ c: Int) -> Int {
       if channels != .gray { return Int(pixels[start + sources[c]]) }
@@ -77,7 +79,7 @@ extension Preprocessing {
     case .float32: return try Tensor(tensor, shape: shape)
     case .uint8: return try Tensor(tensor.map { UInt8(max(0, min(255, $0))) }, shape: shape)
     case .int8: return try Tensor(tensor.map { Int8(max(-128, min(127, $0))) }, shape: shape)
-    default: throw EdgepackError("dtype-mismatch", "\(spec): an image does not become one")
+    default: try fail("dtype-mismatch", "\(spec): an image does not become one")
     }
   }
 

@@ -17,12 +17,12 @@ do {
         "passed": result.passed,
         "cases": result.cases.map { x -> [String: Any] in
             [
-                "case": x.golden, "output": x.output, "from": x.from, "atol": x.atol, "rtol": x.rtol, "passed": x.passed,
-                "max_abs": x.maxAbs.isFinite ? x.maxAbs : NSNull(),
+                "case": x.golden, "output": x.output, "from": x.from, "atol": x.atol, "rtol": x.rtol,
+                "passed": x.passed, "max_abs": x.maxAbs.isFinite ? x.maxAbs : NSNull(),
             ]
         },
         "report": [
-            "provider": report.provider, "nodes": report.nodes,
+            "provider": report.provider, "nodes": result.nodes,
             "passed_over": report.passedOver, "runtime_version": report.runtimeVersion,
             "model_sha256": report.modelSHA256, "precision": report.precision,
         ],

@@ -23,7 +23,17 @@ import onnx
 import edgepack
 from edgepack.targets import Precision, list_targets
 from tests.bundle_samples import conv_model, random_feeds, seal, to_ort, write_bundle
-from tests.conformance.cases import CPU, DTYPE_CALLS, FLAWS, FREE_CALLS, Call, Case, tensor
+from tests.conformance.cases import (
+    CPU,
+    DTYPE_CALLS,
+    FLAWS,
+    FREE_CALLS,
+    Call,
+    Case,
+    content,
+    put,
+    tensor,
+)
 from tests.conformance.models import MODELS
 
 _CALLS = {"dtypes": DTYPE_CALLS, "free": FREE_CALLS}
@@ -31,7 +41,7 @@ _CALLS = {"dtypes": DTYPE_CALLS, "free": FREE_CALLS}
 
 def write_suite(root: Path) -> tuple[Case, ...]:
     """Write the suite into `root`; give its cases, in order."""
-    cases = [*_plain(root), *_as_built(root), *_flawed(root)]
+    cases = [*_plain(root), *_as_built(root), *_flawed(root), _beyond_double(root)]
     plan = [
         {"name": case.name, "folder": folder, "calls": [_as_json(c) for c in case.calls]}
         for folder, case in cases
@@ -105,6 +115,27 @@ def _flawed(root: Path) -> list[tuple[str, Case]]:
         change(root / folder)
         cases.append((folder, case))
     return cases
+
+
+def _beyond_double(root: Path) -> tuple[str, Case]:
+    """64-bit integers that differ by one where Double has but every other: at no tolerance, and at one."""
+    folder = "beyond-double"
+    bundle = root / folder
+    shutil.copytree(root / "dtypes-ort", bundle)
+    golden = json.loads((bundle / "manifest.json").read_bytes())["golden"][0]
+    answers = [e for e in golden["expect"] if e["name"] == "out_i64"]
+    inputs = [x for x in golden["inputs"] if x["name"] == "i64"]
+    for one, value in zip([*inputs, *answers], (2**53 + 1, 2**53, 2**53 + 2), strict=True):
+        data = np.full(one["shape"], value, np.int64).tobytes()
+        content(one["path"], lambda _, data=data: data, listed=True)(bundle)
+    for answer, atol in zip(answers, (0.0, 1.0), strict=True):
+        place = f"golden.0.expect.{golden['expect'].index(answer)}"
+        put(f"{place}.atol", atol)(bundle)
+        put(f"{place}.rtol", 0.0)(bundle)
+    case = Case(
+        name="int64 beyond Double", misses=(f"0/out_i64/{answers[0]['from']}",), passed=False
+    )
+    return folder, case
 
 
 def _random_calls(model: onnx.ModelProto) -> tuple[Call, ...]:

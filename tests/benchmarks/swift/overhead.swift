@@ -11,23 +11,23 @@ final class Bare {
     let held: [Data], size: Int
 
     init(_ bundle: EdgepackBundle, _ tensors: [String: Tensor], size: Int) {
-        let ort = api.pointee, model = bundle.model
-        held = bundle.inputs.map { tensors[$0.name]!.data }  // the very bytes that the loader is given
+        let ort = api.pointee, model = bundle.model.data, specs = bundle.manifest.inputs
+        held = specs.map { tensors[$0.name]!.data }  // the very bytes that the loader is given
         inputs = Array(repeating: nil, count: tensors.count)
-        inputNames = bundle.inputs.map { UnsafePointer(strdup($0.name)) }
-        outputNames = bundle.outputs.map { UnsafePointer(strdup($0.name)) }
+        inputNames = specs.map { UnsafePointer(strdup($0.name)) }
+        outputNames = bundle.manifest.outputs.map { UnsafePointer(strdup($0.name)) }
         self.size = size
         _ = ort.CreateEnv(ORT_LOGGING_LEVEL_WARNING, "bare", &env)
         _ = ort.CreateSessionOptions(&options)
         _ = ort.SetIntraOpNumThreads(options, 1)
         _ = ort.CreateSessionFromArray(env, model.bytes, model.length, options, &session)
         _ = ort.CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &memory)
-        for (k, spec) in bundle.inputs.enumerated() {
+        for (k, spec) in specs.enumerated() {
             let x = tensors[spec.name]!
             let bytes = held[k].withUnsafeBytes { UnsafeMutableRawPointer(mutating: $0.baseAddress) }
             _ = ort.CreateTensorWithDataAsOrtValue(
                 memory, bytes, held[k].count, x.shape.map(Int64.init), x.shape.count,
-                ONNXTensorElementDataType(x.dtype.code), &inputs[k])
+                ONNXTensorElementDataType(x.dtype.number), &inputs[k])
         }
     }
 
@@ -51,12 +51,10 @@ final class Bare {
     static func main() throws {
         let folder = URL(fileURLWithPath: CommandLine.arguments[1]), time = Double(CommandLine.arguments[2])!
         let bundle = try EdgepackBundle.open(folder), session = try bundle.session(threads: 1)
-        let golden = bundle.manifest.golden[0]
-        let inputs = Dictionary(uniqueKeysWithValues: try golden.inputs.map { x in
-            let data = try Data(contentsOf: folder.appendingPathComponent(x.path))
-            return (x.name, Tensor(dtype: x.dtype, shape: x.shape, data: data))
-        })
-        let output = bundle.outputs[0].name, size = try session.run(inputs)[output]!.data.count
+        let spec = bundle.manifest.inputs[0], golden = bundle.manifest.files.first { $0.role == "golden" }!
+        let data = try Data(contentsOf: folder.appendingPathComponent(golden.path))
+        let inputs = [spec.name: try Tensor(dtype: spec.dtype, shape: spec.shape.map { $0.fixed! }, data: data)]
+        let output = bundle.manifest.outputs[0].name, size = try session.run(inputs)[output]!.data.count
         let bare = Bare(bundle, inputs, size: size)
         var loader: [Double] = [], alone: [Double] = [], ratios: [Double] = []
         let end = Date(timeIntervalSinceNow: time)

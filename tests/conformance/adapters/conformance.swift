@@ -17,7 +17,7 @@ func bytes(_ hex: String) -> Data {
 
 func call(_ session: EdgepackSession, _ inputs: [Given]) -> [String: Any] {
     do {
-        let tensors = inputs.map { ($0.name, Tensor(dtype: $0.dtype, shape: $0.shape, data: bytes($0.hex))) }
+        let tensors = try inputs.map { ($0.name, try Tensor(dtype: $0.dtype, shape: $0.shape, data: bytes($0.hex))) }
         let outputs = try session.run(Dictionary(uniqueKeysWithValues: tensors)).map { name, y -> [String: Any] in
             let hex = y.data.map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined()
             return ["name": name, "dtype": y.dtype.rawValue, "shape": y.shape, "hex": hex]

@@ -34,7 +34,7 @@ func stored(_ name: String, _ tensor: Tensor, _ path: URL) throws -> [String: An
 
 func inputs(_ call: [Stored]) throws -> [String: Tensor] {
     let tensors = try call.map { x in
-        (x.name, Tensor(dtype: x.dtype, shape: x.shape, data: try Data(contentsOf: URL(fileURLWithPath: x.path))))
+        (x.name, try Tensor(dtype: x.dtype, shape: x.shape, data: try Data(contentsOf: URL(fileURLWithPath: x.path))))
     }
     return Dictionary(uniqueKeysWithValues: tensors)
 }

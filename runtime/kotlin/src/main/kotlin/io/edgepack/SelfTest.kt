@@ -20,9 +20,10 @@ private fun compare(y: Tensor?, wanted: Tensor, expect: JSONObject): JSONObject 
   var passed = y?.dtype == wanted.dtype && y.shape == wanted.shape
   var worst = if (passed) 0.0 else Double.NaN
   if (passed) for (i in 0 until wanted.size) if (y!![i] != wanted[i]) {
-    val b = wanted[i].toDouble()
-    val miss = max(abs(y[i].toDouble() - b), if (y[i] is Long) 1.0 else 0.0) // two Longs may be one Double
-    passed = passed && miss.isFinite() && miss <= atol + rtol * abs(b)
+    val (a, b) = Pair(y[i], wanted[i])
+    val miss = if (a is Long && b is Long) (if (a > b) a - b else b - a).toULong().toDouble() // exactly
+      else abs(a.toDouble() - b.toDouble())
+    passed = passed && miss.isFinite() && miss <= atol + rtol * abs(b.toDouble())
     worst = max(worst, miss)
   }
   return JSONObject(expect, arrayOf("from", "atol", "rtol")).put("output", expect["name"]).put("passed", passed)
