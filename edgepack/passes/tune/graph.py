@@ -88,6 +88,13 @@ class Graph:
         held = None if node is None else attribute(node, "value")
         return np.asarray(numpy_helper.to_array(held)) if isinstance(held, TensorProto) else None
 
+    def is_constant(self, name: str) -> bool:
+        """Whether a value is a constant, or computed of constants alone."""
+        if name in self._initializers:
+            return name not in self._fed
+        node = self._makers.get(name)
+        return node is not None and all(self.is_constant(n) for n in taken(node))
+
     def floats(self, name: str) -> Array | None:
         """A constant, if it is of float32."""
         values = self.value(name) if self.is_float(name) else None

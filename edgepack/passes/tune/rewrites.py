@@ -25,6 +25,7 @@ from edgepack.passes.tune.separable import join_separable
 from edgepack.passes.tune.thin import split_thin_conv
 from edgepack.passes.tune.transposes import join_transposes
 from edgepack.passes.tune.views import merge_views
+from edgepack.passes.tune.winograd import convolve_bands
 
 #: Each changes the graph wherever it can and gives how often it did.
 REWRITES: dict[str, Callable[[Graph], int]] = {
@@ -49,4 +50,5 @@ REWRITES: dict[str, Callable[[Graph], int]] = {
     "thin_conv": split_thin_conv,
     "transposes": join_transposes,
     "views": merge_views,
+    "winograd": convolve_bands,
 }
