@@ -24,6 +24,7 @@ from edgepack.passes.tune.scale_shift import convolve_scale_shift
 from edgepack.passes.tune.separable import join_separable
 from edgepack.passes.tune.thin import split_thin_conv
 from edgepack.passes.tune.transposes import join_transposes
+from edgepack.passes.tune.unread import drop_unread
 from edgepack.passes.tune.views import merge_views
 from edgepack.passes.tune.winograd import convolve_bands
 
@@ -49,6 +50,7 @@ REWRITES: dict[str, Callable[[Graph], int]] = {
     "separable": join_separable,
     "thin_conv": split_thin_conv,
     "transposes": join_transposes,
+    "unread": drop_unread,
     "views": merge_views,
     "winograd": convolve_bands,
 }
