@@ -15,6 +15,8 @@ _MADE, _TAKEN = 4, 6
 _LANES = 16
 #: What turning there and back takes, as products in its time: for all its nodes, and for each number that goes in or comes out.
 _NODES_COST, _NUMBER_COST = 300_000, 12
+#: Places below which a kernel, twice as large and turned when a session is created, is much for what it saves.
+_FEWEST_PLACES = 100
 
 # F(4, 3) at the points 0, 1, −1, 1/2, −2, ∞: made = MAKE · ((KERNEL · kernel) ⊙ (TAKE · taken)). A quarter less rounding than with the
 # usual 2 in the place of 1/2; measured: 2.7 times a plain sum's.
@@ -75,7 +77,8 @@ class _Sizes:
         plain = 9 * channels * _in_lanes(self.rows * self.columns)
         products = 3 * _TAKEN * channels * _in_lanes(self.bands * self.columns)
         numbers = self.inputs * self.height * self.width + self.outputs * self.rows * self.columns
-        return plain - products > _NODES_COST + _NUMBER_COST * numbers
+        pays = plain - products > _NODES_COST + _NUMBER_COST * numbers
+        return pays and self.rows * self.columns >= _FEWEST_PLACES
 
 
 def _in_lanes(places: int) -> int:
@@ -88,7 +91,7 @@ def convolve_bands(graph: Graph) -> int:
     Six products stand where twelve did. For engines that convolve by copying and a matrix product, as onnxruntime does on wasm. What turns
     the kernel are nodes over constants, which a session folds: a file with quantized weights stays as small as it is.
 
-    Where sums take longer than the products they save (few channels, few places), the Conv stays. F(4, 3) errs by 1e-6 of the largest answer.
+    Where sums take longer than the products they save (few channels), or the kernel is much for few places, the Conv stays. F(4, 3) errs by 1e-6 of the largest answer.
 
     Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015; onnxruntime, core/mlas/lib/convolve.cpp and
     wasm_simd/SgemmKernelWasmSimd.cpp; the costs fit 0.49 to 1.9 of the time, measured for 27 sizes.
@@ -192,9 +195,11 @@ def _take(nodes: _Chain, conv: onnx.NodeProto, sizes: _Sizes) -> str:
 
 def _kernel(nodes: _Chain, kernel: str, sizes: _Sizes) -> str:
     """[outputs, inputs, 3, 3] → [6 · outputs, inputs, 1, 3]."""
-    turned = nodes.add("MatMul", "turned", [nodes.constant(_KERNEL, "points"), kernel])
-    moved = nodes.add("Transpose", "kernels", [turned], perm=[2, 0, 1, 3])
-    return nodes.shaped(moved, "kernel", _TAKEN * sizes.outputs, sizes.inputs, 1, 3)
+    rows = nodes.add("Transpose", "kernel_rows", [kernel], perm=[2, 0, 1, 3])
+    # One product, not one for each kernel: a session is to be created quickly.
+    wide = nodes.shaped(rows, "kernels", 3, sizes.outputs * sizes.inputs * 3)
+    turned = nodes.add("MatMul", "turned", [nodes.constant(_KERNEL, "points"), wide])
+    return nodes.shaped(turned, "kernel", _TAKEN * sizes.outputs, sizes.inputs, 1, 3)
 
 
 def _bias(nodes: _Chain, bias: str, sizes: _Sizes) -> str:
