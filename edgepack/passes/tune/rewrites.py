@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from edgepack.passes.tune.affine import fold_affine
+from edgepack.passes.tune.averages import multiply_averages
 from edgepack.passes.tune.channel_pads import convolve_channel_pads
 from edgepack.passes.tune.clamps import convolve_clamps
 from edgepack.passes.tune.columns import merge_columns
@@ -31,6 +32,7 @@ from edgepack.passes.tune.winograd import convolve_bands
 #: Each changes the graph wherever it can and gives how often it did.
 REWRITES: dict[str, Callable[[Graph], int]] = {
     "affine": fold_affine,
+    "averages": multiply_averages,
     "blocks": fill_blocks,
     "channel_pads": convolve_channel_pads,
     "clamps": convolve_clamps,
