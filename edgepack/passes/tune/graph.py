@@ -90,10 +90,16 @@ class Graph:
 
     def is_constant(self, name: str) -> bool:
         """Whether a value is a constant, or computed of constants alone."""
-        if name in self._initializers:
-            return name not in self._fed
-        node = self._makers.get(name)
-        return node is not None and all(self.is_constant(n) for n in taken(node))
+        waiting, seen = [name], {name}
+        while waiting:
+            at = waiting.pop()
+            node = self._makers.get(at)
+            if node is None and (at in self._fed or at not in self._initializers):
+                return False
+            more = set() if node is None else set(taken(node)) - seen
+            waiting += more
+            seen |= more
+        return True
 
     def floats(self, name: str) -> Array | None:
         """A constant, if it is of float32."""

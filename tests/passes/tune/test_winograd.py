@@ -9,7 +9,9 @@ import onnx
 import pytest
 
 from edgepack.passes.int8_weights import Int8Weights
+from edgepack.passes.tune.graph import Graph
 from edgepack.passes.tune.step import Tune
+from edgepack.passes.tune.winograd import convolve_bands
 from edgepack.prove.engine import answers
 from tests.models import run_step, wrap
 from tests.passes.tune.trial import CLOSE, graph, node, random, tried
@@ -106,3 +108,11 @@ def test_quantized_weights_stay_as_small_and_answer_alike(tmp_path: Path) -> Non
 
 def weight_bytes(path: Path) -> int:
     return sum(len(i.raw_data) for i in onnx.load(path).graph.initializer)
+
+
+def test_a_kernel_behind_thousands_of_nodes_is_looked_at_once() -> None:
+    nodes = [node("GlobalAveragePool", "x", "k0")]
+    nodes += [node("Add", f"k{i} k{i}", f"k{i + 1}") for i in range(2000)]
+    nodes += [node("Mul", "kernel k2000", "k"), node("Conv", "x k", "y")]
+    proto = graph(nodes, {"kernel": kernel()}, x=(1, 16, 32, 32))
+    assert convolve_bands(Graph(proto, Path())) == 0
