@@ -88,6 +88,19 @@ class Graph:
         held = None if node is None else attribute(node, "value")
         return np.asarray(numpy_helper.to_array(held)) if isinstance(held, TensorProto) else None
 
+    def is_constant(self, name: str) -> bool:
+        """Whether a value is a constant, or computed of constants alone."""
+        waiting, seen = [name], {name}
+        while waiting:
+            at = waiting.pop()
+            node = self._makers.get(at)
+            if node is None and (at in self._fed or at not in self._initializers):
+                return False
+            more = set() if node is None else set(taken(node)) - seen
+            waiting += more
+            seen |= more
+        return True
+
     def floats(self, name: str) -> Array | None:
         """A constant, if it is of float32."""
         values = self.value(name) if self.is_float(name) else None

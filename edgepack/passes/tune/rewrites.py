@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from edgepack.passes.tune.affine import fold_affine
+from edgepack.passes.tune.averages import multiply_averages
 from edgepack.passes.tune.channel_pads import convolve_channel_pads
 from edgepack.passes.tune.clamps import convolve_clamps
 from edgepack.passes.tune.columns import merge_columns
@@ -24,11 +25,14 @@ from edgepack.passes.tune.scale_shift import convolve_scale_shift
 from edgepack.passes.tune.separable import join_separable
 from edgepack.passes.tune.thin import split_thin_conv
 from edgepack.passes.tune.transposes import join_transposes
+from edgepack.passes.tune.unread import drop_unread
 from edgepack.passes.tune.views import merge_views
+from edgepack.passes.tune.winograd import convolve_bands
 
 #: Each changes the graph wherever it can and gives how often it did.
 REWRITES: dict[str, Callable[[Graph], int]] = {
     "affine": fold_affine,
+    "averages": multiply_averages,
     "blocks": fill_blocks,
     "channel_pads": convolve_channel_pads,
     "clamps": convolve_clamps,
@@ -48,5 +52,7 @@ REWRITES: dict[str, Callable[[Graph], int]] = {
     "separable": join_separable,
     "thin_conv": split_thin_conv,
     "transposes": join_transposes,
+    "unread": drop_unread,
     "views": merge_views,
+    "winograd": convolve_bands,
 }

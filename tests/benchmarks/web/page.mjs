@@ -63,14 +63,14 @@ export async function compare({ entries, input, budget_ms: budget }) {
       result[entry.name] = { error: String(error?.message ?? error) };
     }
   }
-  for (const warm of runs.values()) { // until V8 has compiled it well, and to know how many runs the clock (0.1 ms) needs
+  for (const warm of runs.values()) { // until V8 has compiled it well, and to know how many runs the clock (0.1 ms) needs for 1 %
     const begun = performance.now();
     let done = 0;
     while (done < 10 || performance.now() - begun < 300) {
       await warm.run();
       done += 1;
     }
-    warm.count = Math.max(1, Math.ceil(2 / ((performance.now() - begun) / done)));
+    warm.count = Math.max(1, Math.ceil(10 / ((performance.now() - begun) / done)));
   }
   const begun = performance.now();
   for (let round = 0; round < MOST && (round < 9 || performance.now() - begun < budget); round += 1) {
