@@ -17,8 +17,8 @@ from edgepack.resources import RUNTIME, TARGETS, load_shipped
 from edgepack.runtimes import Provider, Runtime, RuntimeFile, SessionSettings
 from edgepack.yamlfile import YamlFile, explain, first_fault
 
-#: Arithmetic in float32, float16 or int8; `-weights`: weights are stored so, and multiplied as float32 (int4: as the provider does).
-Precision = Literal["fp32", "fp16", "int8", "fp16-weights", "int8-weights", "int4-weights"]
+#: Arithmetic in float32, float16, bfloat16 or int8; `-weights`: weights are stored so, and multiplied as float32 (int4: as the provider does).
+Precision = Literal["fp32", "fp16", "bf16", "int8", "fp16-weights", "int8-weights", "int4-weights"]
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
@@ -56,6 +56,7 @@ class PrecisionSpec(BaseModel):
     Attributes:
         steps: what comes after the profile's own steps.
         variants: what to try, in this order, where the steps lose too much accuracy. Without one, nothing else is tried.
+        providers: those of the runtime's that run it, by name, in the runtime's order. Without one, all.
         provider_options: by provider, options beside those that the profile gives it for every precision.
         parity: how far each stage may be from the source framework on the build machine.
         device: how far the device may be from the shipped model's answers on the build machine.
@@ -64,6 +65,7 @@ class PrecisionSpec(BaseModel):
     model_config = _STRICT
     steps: tuple[StepSpec, ...] = ()
     variants: tuple[Variant, ...] = ()
+    providers: tuple[str, ...] = ()
     provider_options: dict[str, dict[str, str]] = Field(default_factory=dict)
     parity: Tolerance
     device: Tolerance
@@ -134,10 +136,11 @@ class TargetProfile(BaseModel):
 
     def runtime_for(self, precision: Precision) -> Runtime:
         """What runs a model of that precision on the device."""
-        options = self.precisions[precision].provider_options
+        spec = self.precisions[precision]
         providers = tuple(
-            p.model_copy(update={"options": {**p.options, **options.get(p.name, {})}})
+            p.model_copy(update={"options": {**p.options, **spec.provider_options.get(p.name, {})}})
             for p in self.runtime.providers
+            if not spec.providers or p.name in spec.providers
         )
         return self.runtime.model_copy(update={"providers": providers})
 
@@ -151,14 +154,18 @@ class TargetProfile(BaseModel):
         return data
 
     @pydantic.model_validator(mode="after")
-    def _provider_options_are_of_its_providers(self) -> TargetProfile:
+    def _precisions_name_its_providers(self) -> TargetProfile:
         known = [provider.name for provider in self.runtime.providers]
         for precision, spec in self.precisions.items():
-            for name in spec.provider_options:
-                if name not in known:
-                    raise ValueError(
-                        f"{precision} has provider_options for {name}, which runtime.providers does not list"
-                    )
+            for key, names in (
+                ("provider_options for", spec.provider_options),
+                ("among its providers", spec.providers),
+            ):
+                for name in names:
+                    if name not in known:
+                        raise ValueError(
+                            f"{precision} has {key} {name}, which runtime.providers does not list"
+                        )
         return self
 
     @pydantic.model_validator(mode="after")

@@ -137,7 +137,7 @@ class Chooser:
         measured = None
         if self.gate is not None and plan.precision != "fp32":
             float_model = float_stage(plan, stages).result.model
-            measured = self.gate.measured(stages[-1].result.model, float_model)
+            measured = self.gate.measured(stages[-1].result.model, float_model, plan.engine)
         return Candidate(
             plan=plan, options=options, stages=stages, measured=measured, warnings=warnings
         )

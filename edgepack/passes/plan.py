@@ -11,6 +11,7 @@ from edgepack.errors import UsageError
 from edgepack.passes.registry import make_step
 from edgepack.passes.shapes import Shapes
 from edgepack.passes.step import Step
+from edgepack.runtimes import Provider
 from edgepack.targets import Precision, PrecisionSpec, TargetProfile, Tolerance
 
 
@@ -58,6 +59,12 @@ class Plan:
     def shapes(self) -> Shapes:
         """The plan's shapes step (a profile without one leaves shapes as they are)."""
         return next((s for s in self.steps if isinstance(s, Shapes)), Shapes(batch=None))
+
+    @property
+    def engine(self) -> Provider | None:
+        """The provider with a runtime of its own that leads on the device, whose answers are what counts; None: ONNX Runtime's count."""
+        first = self.profile.runtime_for(self.precision).providers[0]
+        return first if first.package else None
 
     @property
     def loses(self) -> bool:
