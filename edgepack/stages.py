@@ -81,6 +81,7 @@ class StageRunner:
             say(step.name)
             if step.precision is not None:
                 tolerance, precision = plan.spec.parity, step.precision
+            if step.precision is not None or step is plan.steps[-1]:
                 engine = plan.engine
             result = self._apply(step, model)
             stages.append(

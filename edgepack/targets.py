@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, cast, get_args
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -19,8 +19,16 @@ from edgepack.yamlfile import YamlFile, explain, first_fault
 
 #: Arithmetic in float32, float16, bfloat16 or int8; `-weights`: weights are stored so, and multiplied as float32 (int4: as the provider does).
 Precision = Literal["fp32", "fp16", "bf16", "int8", "fp16-weights", "int8-weights", "int4-weights"]
+#: A precision, or `precision@name`: another way to have it, by other steps or on other providers. What such a one does not say of itself
+#: is as the precision has it.
+Way = Annotated[str, Field(pattern=rf"^({'|'.join(get_args(Precision))})(@[a-z0-9-]+)?$")]
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
+
+
+def precision_of(way: str) -> Precision:
+    """The precision that a way leads to."""
+    return cast("Precision", way.partition("@")[0])
 
 
 class Tolerance(BaseModel):
@@ -74,10 +82,10 @@ class PrecisionSpec(BaseModel):
 
 
 class Preference(BaseModel):
-    """A precision, and why one would want it on this device."""
+    """A precision, or a way to one, and why one would want it on this device."""
 
     model_config = _STRICT
-    precision: Precision
+    precision: Way
     because: str
 
 
@@ -116,11 +124,18 @@ class TargetProfile(BaseModel):
     requires: dict[str, str] = Field(default_factory=dict)
     legality: dict[str, dict[str, Any] | Literal[False]] = Field(default_factory=dict)
     steps: tuple[StepSpec, ...]
-    precisions: dict[Precision, PrecisionSpec]
+    precisions: dict[Way, PrecisionSpec]
     auto: Auto
     next: str = Field(description="what the user does with the bundle, one line")
 
     _steps = field_validator("steps", mode="before")(lambda value: _step_specs(value))
+
+    @field_validator("precisions", mode="before")
+    @classmethod
+    def _ways_are_as_their_precision(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {way: _as_precision(value, way, own) for way, own in value.items()}
 
     @field_validator("requires")
     @classmethod
@@ -134,9 +149,9 @@ class TargetProfile(BaseModel):
                 raise ValueError(f"{key}: {error}") from error
         return value
 
-    def runtime_for(self, precision: Precision) -> Runtime:
-        """What runs a model of that precision on the device."""
-        spec = self.precisions[precision]
+    def runtime_for(self, way: str) -> Runtime:
+        """What runs a model of that precision, made that way, on the device."""
+        spec = self.precisions[way]
         providers = tuple(
             p.model_copy(update={"options": {**p.options, **spec.provider_options.get(p.name, {})}})
             for p in self.runtime.providers
@@ -241,6 +256,12 @@ def _step_specs(value: Any) -> Any:
     return specs
 
 
+def _as_precision(precisions: dict[Any, Any], way: Any, own: Any) -> Any:
+    """What a profile says of a way to a precision, over what it says of the precision."""
+    base = precisions.get(str(way).partition("@")[0])
+    return {**base, **own} if isinstance(base, dict) and isinstance(own, dict) else own
+
+
 def _check_steps(profile: TargetProfile, file: YamlFile) -> None:
     from edgepack.passes.plan import check_chain
     from edgepack.passes.registry import make_step
@@ -249,10 +270,10 @@ def _check_steps(profile: TargetProfile, file: YamlFile) -> None:
         where = f"{file.path}: steps of {precision}"
         try:
             chain = [make_step(s.name, s.options) for s in (*profile.steps, *spec.steps)]
-            check_chain(chain, precision)
+            check_chain(chain, precision_of(precision))
             for variant in spec.variants:
                 for step in spec.steps:
-                    if make_step(step.name, step.options).precision == precision:
+                    if make_step(step.name, step.options).precision == precision_of(precision):
                         make_step(step.name, {**step.options, **variant.root})
         except ValueError as error:
             raise TargetError(f"{where}: {error}", "correct the step") from error

@@ -93,7 +93,7 @@ def write_bundle(
         precision=plan.precision,
         opset=model.opset,
     )
-    runtime = RuntimeSpec.model_validate(profile.runtime_for(plan.precision).model_dump())
+    runtime = RuntimeSpec.model_validate(profile.runtime_for(plan.way).model_dump())
     inputs, outputs = _tensors(model.inputs, frame), _tensors(model.outputs)
     writer.copy(model.path, shipped_model.path, "model")
     for file in model.beside:

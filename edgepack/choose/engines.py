@@ -46,7 +46,7 @@ def runnable_here(plans: Sequence[Plan]) -> tuple[tuple[Plan, ...], str]:
             kept.append(plan)
     if not kept:
         raise missing[0][1]
-    why = [f"{p.precision} is left out: {e.cause}; to have it: {e.fix}" for p, e in missing]
+    why = [f"{p.way} is left out: {e.cause}; to have it: {e.fix}" for p, e in missing]
     return tuple(kept), "; ".join(why)
 
 

@@ -641,7 +641,9 @@ class OpenVino:
         wanted = options.get("INFERENCE_PRECISION_HINT", "f32").upper()
         if wanted not in ("F32", *core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")):
             raise RuntimeError(f"this CPU has no {wanted} arithmetic")
-        graph = core.read_model(source, b"") if isinstance(source, bytes) else core.read_model(source)
+        graph = (
+            core.read_model(source, b"") if isinstance(source, bytes) else core.read_model(source)
+        )
         count = {"INFERENCE_NUM_THREADS": str(threads)} if threads else {}
         self._compiled = core.compile_model(graph, "CPU", {**options, **count})
         self._tensor = openvino.Tensor
