@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from edgepack.errors import TargetError
 from edgepack.extends import inherited, owner
@@ -19,9 +19,19 @@ from edgepack.yamlfile import YamlFile, explain, first_fault
 
 #: Arithmetic in float32, float16, bfloat16 or int8; `-weights`: weights are stored so, and multiplied as float32 (int4: as the provider does).
 Precision = Literal["fp32", "fp16", "bf16", "int8", "fp16-weights", "int8-weights", "int4-weights"]
+
+
+def _known_way(way: str) -> str:
+    precision, at, name = way.partition("@")
+    if precision not in get_args(Precision) or (at and not re.fullmatch(NAME, name)):
+        known = ", ".join(map(repr, get_args(Precision)))
+        raise ValueError(f"must be one of {known}, or one of them with @ and a name")
+    return way
+
+
 #: A precision, or `precision@name`: another way to have it, by other steps or on other providers. What such a one does not say of itself
 #: is as the precision has it.
-Way = Annotated[str, Field(pattern=rf"^({'|'.join(get_args(Precision))})(@[a-z0-9-]+)?$")]
+Way = Annotated[str, AfterValidator(_known_way)]
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 

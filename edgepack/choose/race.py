@@ -77,6 +77,8 @@ def _timed(
         if done >= _FEWEST and time.perf_counter() - start > longest_s:
             break
         for name, session in sessions.items():
+            # The caches held the others; on a device they hold the model.
+            session.run(names[name], inputs)
             begun = time.process_time()
             session.run(names[name], inputs)
             taken[name].append((time.process_time() - begun) * 1e3)
@@ -94,7 +96,7 @@ def integers_are_quick() -> bool:
     kinds = {"int8": True, "float32": False}
     times = _timed(
         {kind: _open(_product(weight, quantized=int8)) for kind, int8 in kinds.items()},
-        dict.fromkeys(kinds, ["y"]),
+        {kind: ["y"] for kind in kinds},
         {"x": rng.normal(size=(_ROWS, _SIDE)).astype(np.float32)},
         longest_s=0.5,
     )
