@@ -51,8 +51,10 @@ class Part:
 
 
 def tables_of(profile: TargetProfile, way: str = "") -> dict[str, ProviderTable | None]:
-    """The operator table of each of a profile's providers, in order (those that run a precision made that `way`, if one is given): the one its rule `provider_operators` names, else the one of the
+    """The operator table of each of a profile's providers, in order: the one its rule `provider_operators` names, else the one of the
     provider's name, else None.
+
+    Args: way: only providers that run a precision made that way.
 
     Raises:
         TargetError: the rule names a table that is not there.

@@ -26,7 +26,7 @@ def open_apart(path: Path, provider: Provider) -> Any:
         return _runtime(provider)(str(path), provider.options, 1)
     except ImportError as error:
         raise EnvironmentMissing(_not_installed(provider, error), _remedy(provider)) from error
-    except RuntimeError as error:
+    except Exception as error:  # its own kinds: RuntimeError mostly
         raise StepError(
             f"{provider.package} cannot open {path.name}: {error}",
             "use another --precision, which other providers run",
@@ -48,7 +48,7 @@ def answer_apart(
     for feed in feeds:
         try:
             values = session.run(outputs, feed)
-        except RuntimeError as error:
+        except Exception as error:  # as above
             raise StepError(
                 f"{provider.package} cannot run {path.name}: {error}",
                 "use another --precision, which other providers run",
@@ -74,7 +74,7 @@ def _why_not_here(text: str) -> str:
         _runtime(provider)(_identity(), provider.options, 1)
     except ImportError as error:
         return _not_installed(provider, error)
-    except RuntimeError as error:
+    except Exception as error:  # as above
         return f"{provider.package} does not run here: {error}"
     return ""
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +13,8 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
+from tests.device.cpp.programs import LOADER as CPP
+from tests.device.cpp.programs import compiled, library
 from tests.runtime.conftest import Copy, edit, feeds_of
 
 OPENVINO, CPU = "OpenVINOExecutionProvider", "CPUExecutionProvider"
@@ -131,3 +136,19 @@ def test_a_caller_who_wants_nothing_else_is_refused_where_it_is_missing(
     with pytest.raises(loader.EdgepackError, match="OpenVINOExecutionProvider") as caught:
         loader.EdgepackBundle.open(bundle).session(providers=[OPENVINO])
     assert caught.value.kind == "provider-unavailable"
+
+
+def test_the_cpp_loader_goes_on_to_the_cpu_which_is_all_it_has(copy: Copy) -> None:
+    bundle = copy("conv-onnx")
+    with_openvino(bundle, INFERENCE_PRECISION_HINT="f32")
+    done = subprocess.run(
+        [compiled(CPP / "edgepack-run.cpp"), "self-test", bundle, "--library", library()],
+        env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    outcome = json.loads(done.stdout)
+    assert (outcome["passed"], outcome["report"]["provider"]) == (True, CPU)
+    assert list(outcome["report"]["passed_over"]) == [OPENVINO]
