@@ -30,7 +30,7 @@ from edgepack.legality.subject import Preparation, Subject, prospect
 from edgepack.passes.plan import Plan, ShapeRequest, make_plans
 from edgepack.progress import Progress
 from edgepack.samples.opening import open_samples, require_exists
-from edgepack.targets import TargetProfile, load_target
+from edgepack.targets import TargetProfile, load_target, precision_of
 
 _LANE = "intake"
 
@@ -146,7 +146,7 @@ def check(
             progress.start(name, 1)
             progress.stage(name, "check")
             plan, subject = _first_that_can_be_made(ways, preparation, converted)
-            results.append(_result(plan.profile, plan.precision, subject, second_opinion))
+            results.append(_result(plan.profile, plan.way, subject, second_opinion))
             progress.finish(name, plan.precision)
     return tuple(results)
 
@@ -171,10 +171,10 @@ def _check_bundle(
 
 
 def _result(
-    profile: TargetProfile, precision: str, subject: Subject, second_opinion: bool
+    profile: TargetProfile, way: str, subject: Subject, second_opinion: bool
 ) -> CheckResult:
-    graph = GraphView.of(subject.model)
-    tables = tables_of(profile)
+    graph, precision = GraphView.of(subject.model), precision_of(way)
+    tables = tables_of(profile, way if way in profile.precisions else "")
     shares = [r for r in rules_for(profile, "int8") if isinstance(r, Int8Share)]
     float_outputs = shares[0].float_outputs if shares else Int8Share().float_outputs
     hope = "" if subject.skipped is None else prospect(subject.skipped, graph)

@@ -16,6 +16,7 @@ from edgepack.bundle.write import Golden, write_bundle
 from edgepack.cache import user_cache
 from edgepack.calibrate.calibrator import Calibrator
 from edgepack.choose.choice import Choice, Prefer
+from edgepack.choose.engines import runnable_here
 from edgepack.choose.race import Timing
 from edgepack.choose.record import record
 from edgepack.choose.setup import Wishes, make_chooser, make_gate, origin_of
@@ -50,6 +51,7 @@ class BuildResult:
         accuracy: how accuracy was measured, and all that was tried.
         timings: of each precision that came into question, where they were timed.
         untimed: why they were not, where this machine could have; empty otherwise.
+        left_out: precisions that came into question and that this machine cannot run, with what is missing; empty otherwise.
         signed_by: the id of the key that signed it; None: not signed.
     """
 
@@ -65,6 +67,7 @@ class BuildResult:
     untimed: str
     next: str
     signed_by: str | None = None
+    left_out: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -137,7 +140,7 @@ def build(
     require_exists(evaluation, what="evaluation data")
     require_measurable(metric, labelled=evaluation is not None, max_drop=max_drop)
     request = ShapeRequest.of(shapes, batch)
-    plans = [
+    legal = [
         make_plans(
             profile,
             requested=precision,
@@ -149,6 +152,7 @@ def build(
         )
         for profile in profiles
     ]
+    plans, left_out = zip(*map(runnable_here, legal), strict=True)
     finals = [output / bundle_name(name, profile.name) for profile in profiles]
     refuse_existing(finals, overwrite=overwrite)
 
@@ -201,7 +205,7 @@ def build(
         )
         gate = make_gate(wishes, samples, specs)
         results, finished = [], []
-        for profile, ways, final in zip(profiles, plans, finals, strict=True):
+        for profile, ways, missing, final in zip(profiles, plans, left_out, finals, strict=True):
             say = partial(progress.stage, profile.name)
             choice = make_chooser(
                 plans=ways,
@@ -225,7 +229,7 @@ def build(
                 model=stages[-1].result.model,
                 shipped=stages[-1].answers,
                 sensitivity=sensitivity(
-                    stages[-1].result.model.path, golden.feeds, stages[-1].answers
+                    stages[-1].result.model.path, golden.feeds, stages[-1].answers, plan.engine
                 ),
                 golden=golden,
                 stages=[s.record for s in stages],
@@ -246,7 +250,7 @@ def build(
             _require_self_test(bundle, manifest)
             if key is not None:
                 sign_bundle(bundle, key)
-            result = _result(choice, final, origin, chosen, key)
+            result = _result(choice, final, origin, chosen, key, missing)
             progress.finish(profile.name, result.precision)
             results.append(result)
             finished.append((bundle, final))
@@ -312,6 +316,7 @@ def _result(
     source: SourceModel,
     chosen: ChosenPrecision,
     key: SigningKey | None,
+    left_out: str,
 ) -> BuildResult:
     plan, stages = choice.chosen.plan, choice.chosen.stages
     return BuildResult(
@@ -327,4 +332,5 @@ def _result(
         untimed=choice.untimed,
         next=plan.profile.next,
         signed_by=key.id if key is not None else None,
+        left_out=left_out,
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 
@@ -25,3 +27,10 @@ def load_shipped(path: Path) -> ModuleType:
     sys.modules[path.stem] = module
     spec.loader.exec_module(module)
     return module
+
+
+@lru_cache(maxsize=1)
+def python_loader() -> ModuleType:
+    """The loader that Python bundles ship, as a module."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    return load_shipped(RUNTIME / "python" / "edgepack_loader.py")

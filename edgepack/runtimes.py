@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from edgepack.names import NAME, VERSION
 from edgepack.resources import RUNTIME
@@ -13,11 +21,27 @@ _STRICT = ConfigDict(extra="forbid", frozen=True)
 
 
 class Provider(BaseModel):
-    """An execution provider by ONNX Runtime's own name, with its options (values are strings)."""
+    """An execution provider by ONNX Runtime's own name, with its options (values are strings).
+
+    Attributes:
+        package, version: of a runtime of its own, which the loader asks instead of ONNX Runtime; empty: it comes with ONNX Runtime.
+    """
 
     model_config = _STRICT
     name: str = Field(pattern=r"^[A-Za-z]+ExecutionProvider$")
     options: dict[str, str] = Field(default_factory=dict)
+    package: str = ""
+    version: str = Field(default="", pattern=rf"{VERSION}|^$")
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {k: v for k, v in dump(self).items() if v != ""}
+
+    @model_validator(mode="after")
+    def _package_has_a_version(self) -> Provider:
+        if bool(self.package) != bool(self.version):
+            raise ValueError(f"{self.name}: package and version go together")
+        return self
 
 
 class SessionSettings(BaseModel):

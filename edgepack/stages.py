@@ -14,6 +14,7 @@ from edgepack.passes.plan import Plan
 from edgepack.passes.step import Step, StepContext, StepResult, options_of
 from edgepack.prove.engine import Answers, Tensors, answers
 from edgepack.prove.parity import Parity, compare, require
+from edgepack.runtimes import Provider
 from edgepack.targets import Tolerance
 
 
@@ -53,7 +54,7 @@ class StageRunner:
         self._calibrator = calibrator
         self._begun = 0
         self._results: dict[tuple[str, Step], StepResult] = {}
-        self._answers: dict[str, Answers] = {}
+        self._answers: dict[tuple[str, str], Answers] = {}
 
     def run(
         self,
@@ -72,13 +73,16 @@ class StageRunner:
             StepError, ShapeError: a step cannot be done.
         """
         tolerance, precision = plan.base, "fp32"
+        engine: Provider | None = None
         start = StepResult(model=converted, changed=True, facts={"opset": converted.opset})
-        stages = [self._prove(plan, "convert", {}, start, tolerance, precision)]
+        stages = [self._prove(plan, "convert", {}, start, tolerance, precision, engine)]
         model = converted
         for step in plan.steps:
             say(step.name)
             if step.precision is not None:
                 tolerance, precision = plan.spec.parity, step.precision
+            if step.precision is not None or step is plan.steps[-1]:
+                engine = plan.engine
             result = self._apply(step, model)
             stages.append(
                 self._prove(
@@ -88,6 +92,7 @@ class StageRunner:
                     result,
                     tolerance,
                     precision,
+                    engine,
                     let_through=not prove_all and precision != "fp32",
                 )
             )
@@ -104,10 +109,11 @@ class StageRunner:
             self._results[key] = step.run(model, context)
         return self._results[key]
 
-    def _answer(self, model: ModelFile) -> Answers:
-        if model.sha256 not in self._answers:
-            self._answers[model.sha256] = answers(model.path, self._feeds)
-        return self._answers[model.sha256]
+    def _answer(self, model: ModelFile, engine: Provider | None) -> Answers:
+        key = (model.sha256, engine.model_dump_json() if engine else "")
+        if key not in self._answers:
+            self._answers[key] = answers(model.path, self._feeds, engine=engine)
+        return self._answers[key]
 
     def _prove(
         self,
@@ -117,10 +123,11 @@ class StageRunner:
         result: StepResult,
         tolerance: Tolerance,
         precision: str,
+        engine: Provider | None,
         *,
         let_through: bool = False,
     ) -> Stage:
-        given = self._answer(result.model)
+        given = self._answer(result.model, engine)
         parity = compare(self._source, given, tolerance, self._rounding)
         if not let_through:
             require(parity, stage=name, where=plan.profile.name, precision=precision)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, cast, get_args
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from edgepack.errors import TargetError
 from edgepack.extends import inherited, owner
@@ -17,10 +17,28 @@ from edgepack.resources import RUNTIME, TARGETS, load_shipped
 from edgepack.runtimes import Provider, Runtime, RuntimeFile, SessionSettings
 from edgepack.yamlfile import YamlFile, explain, first_fault
 
-#: Arithmetic in float32, float16 or int8; `-weights`: weights are stored so, and multiplied as float32 (int4: as the provider does).
-Precision = Literal["fp32", "fp16", "int8", "fp16-weights", "int8-weights", "int4-weights"]
+#: Arithmetic in float32, float16, bfloat16 or int8; `-weights`: weights are stored so, and multiplied as float32 (int4: as the provider does).
+Precision = Literal["fp32", "fp16", "bf16", "int8", "fp16-weights", "int8-weights", "int4-weights"]
+
+
+def _known_way(way: str) -> str:
+    precision, at, name = way.partition("@")
+    if precision not in get_args(Precision) or (at and not re.fullmatch(NAME, name)):
+        known = ", ".join(map(repr, get_args(Precision)))
+        raise ValueError(f"must be one of {known}, or one of them with @ and a name")
+    return way
+
+
+#: A precision, or `precision@name`: another way to have it, by other steps or on other providers. What such a one does not say of itself
+#: is as the precision has it.
+Way = Annotated[str, AfterValidator(_known_way)]
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
+
+
+def precision_of(way: str) -> Precision:
+    """The precision that a way leads to."""
+    return cast("Precision", way.partition("@")[0])
 
 
 class Tolerance(BaseModel):
@@ -56,6 +74,7 @@ class PrecisionSpec(BaseModel):
     Attributes:
         steps: what comes after the profile's own steps.
         variants: what to try, in this order, where the steps lose too much accuracy. Without one, nothing else is tried.
+        providers: those of the runtime's that run it, by name, in the runtime's order. Without one, all.
         provider_options: by provider, options beside those that the profile gives it for every precision.
         parity: how far each stage may be from the source framework on the build machine.
         device: how far the device may be from the shipped model's answers on the build machine.
@@ -64,6 +83,7 @@ class PrecisionSpec(BaseModel):
     model_config = _STRICT
     steps: tuple[StepSpec, ...] = ()
     variants: tuple[Variant, ...] = ()
+    providers: tuple[str, ...] = ()
     provider_options: dict[str, dict[str, str]] = Field(default_factory=dict)
     parity: Tolerance
     device: Tolerance
@@ -72,10 +92,10 @@ class PrecisionSpec(BaseModel):
 
 
 class Preference(BaseModel):
-    """A precision, and why one would want it on this device."""
+    """A precision, or a way to one, and why one would want it on this device."""
 
     model_config = _STRICT
-    precision: Precision
+    precision: Way
     because: str
 
 
@@ -114,11 +134,18 @@ class TargetProfile(BaseModel):
     requires: dict[str, str] = Field(default_factory=dict)
     legality: dict[str, dict[str, Any] | Literal[False]] = Field(default_factory=dict)
     steps: tuple[StepSpec, ...]
-    precisions: dict[Precision, PrecisionSpec]
+    precisions: dict[Way, PrecisionSpec]
     auto: Auto
     next: str = Field(description="what the user does with the bundle, one line")
 
     _steps = field_validator("steps", mode="before")(lambda value: _step_specs(value))
+
+    @field_validator("precisions", mode="before")
+    @classmethod
+    def _ways_are_as_their_precision(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {way: _as_precision(value, way, own) for way, own in value.items()}
 
     @field_validator("requires")
     @classmethod
@@ -132,12 +159,13 @@ class TargetProfile(BaseModel):
                 raise ValueError(f"{key}: {error}") from error
         return value
 
-    def runtime_for(self, precision: Precision) -> Runtime:
-        """What runs a model of that precision on the device."""
-        options = self.precisions[precision].provider_options
+    def runtime_for(self, way: str) -> Runtime:
+        """What runs a model of that precision, made that way, on the device."""
+        spec = self.precisions[way]
         providers = tuple(
-            p.model_copy(update={"options": {**p.options, **options.get(p.name, {})}})
+            p.model_copy(update={"options": {**p.options, **spec.provider_options.get(p.name, {})}})
             for p in self.runtime.providers
+            if not spec.providers or p.name in spec.providers
         )
         return self.runtime.model_copy(update={"providers": providers})
 
@@ -151,14 +179,18 @@ class TargetProfile(BaseModel):
         return data
 
     @pydantic.model_validator(mode="after")
-    def _provider_options_are_of_its_providers(self) -> TargetProfile:
+    def _precisions_name_its_providers(self) -> TargetProfile:
         known = [provider.name for provider in self.runtime.providers]
         for precision, spec in self.precisions.items():
-            for name in spec.provider_options:
-                if name not in known:
-                    raise ValueError(
-                        f"{precision} has provider_options for {name}, which runtime.providers does not list"
-                    )
+            for key, names in (
+                ("provider_options for", spec.provider_options),
+                ("among its providers", spec.providers),
+            ):
+                for name in names:
+                    if name not in known:
+                        raise ValueError(
+                            f"{precision} has {key} {name}, which runtime.providers does not list"
+                        )
         return self
 
     @pydantic.model_validator(mode="after")
@@ -234,6 +266,12 @@ def _step_specs(value: Any) -> Any:
     return specs
 
 
+def _as_precision(precisions: dict[Any, Any], way: Any, own: Any) -> Any:
+    """What a profile says of a way to a precision, over what it says of the precision."""
+    base = precisions.get(str(way).partition("@")[0])
+    return {**base, **own} if isinstance(base, dict) and isinstance(own, dict) else own
+
+
 def _check_steps(profile: TargetProfile, file: YamlFile) -> None:
     from edgepack.passes.plan import check_chain
     from edgepack.passes.registry import make_step
@@ -242,10 +280,10 @@ def _check_steps(profile: TargetProfile, file: YamlFile) -> None:
         where = f"{file.path}: steps of {precision}"
         try:
             chain = [make_step(s.name, s.options) for s in (*profile.steps, *spec.steps)]
-            check_chain(chain, precision)
+            check_chain(chain, precision_of(precision))
             for variant in spec.variants:
                 for step in spec.steps:
-                    if make_step(step.name, step.options).precision == precision:
+                    if make_step(step.name, step.options).precision == precision_of(precision):
                         make_step(step.name, {**step.options, **variant.root})
         except ValueError as error:
             raise TargetError(f"{where}: {error}", "correct the step") from error

@@ -120,6 +120,11 @@ def rendered(
         "version": runtime.version,
         "min_version": runtime.min_version,
         "providers": ", ".join(p.name for p in runtime.providers),
+        "packages_apart": "".join(
+            f" {p.name} is in the package {p.package} {p.version}, which is installed beside it."
+            for p in runtime.providers
+            if p.package
+        ),
         "inputs_table": _table(inputs),
         "outputs_table": _table(outputs),
         "input_name": first.name,

@@ -19,7 +19,7 @@ from edgepack.bundle.preprocessing import Preprocessing, without_none
 from edgepack.errors import BundleError
 from edgepack.names import NAME, VERSION
 from edgepack.runtimes import Provider, RuntimeFile, SessionSettings
-from edgepack.targets import Precision
+from edgepack.targets import Precision, Way
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -172,14 +172,14 @@ class GateRecord(BaseModel):
 
 
 class Attempt(BaseModel):
-    """One way to build the model that was tried: its options beyond the profile's, and how it was measured.
+    """One way to build the model that was tried, by the profile's name: options beyond the profile's, and how it was measured.
 
     `score` and `drop` are null where nothing was measured, or what was is no number; `failure` says why it could not be built;
     `shipped`: it is what the bundle holds.
     """
 
     model_config = _STRICT
-    precision: Precision
+    precision: Way
     options: dict[str, Any]
     size: int
     score: float | None

@@ -39,7 +39,7 @@ def sbom(
         files: the bundle's, the model's among them.
         tools: name → version of the Python packages that made it.
     """
-    programs = _programs(runtime, files, tools["edgepack"])
+    programs = [*_programs(runtime, files, tools["edgepack"]), *_providers(runtime)]
     data: dict[str, Any] = {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",
@@ -121,6 +121,22 @@ def _runtime(runtime: RuntimeSpec) -> dict[str, Any]:
         package = runtime.package.replace(":", "/")
         component["purl"] = Template(purl).substitute(package=package, version=runtime.version)
     return component
+
+
+def _providers(runtime: RuntimeSpec) -> list[dict[str, Any]]:
+    """The runtimes of providers that do not come with ONNX Runtime."""
+    purl = load_spec(runtime.language).purl
+    return [
+        {
+            "type": "library",
+            "bom-ref": f"provider:{p.package}",
+            "name": p.package,
+            "version": p.version,
+            "purl": Template(purl).substitute(package=p.package, version=p.version),
+        }
+        for p in runtime.providers
+        if p.package
+    ]
 
 
 def _programs(runtime: RuntimeSpec, files: Sequence[File], version: str) -> list[dict[str, Any]]:

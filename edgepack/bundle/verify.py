@@ -8,10 +8,8 @@ import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from string import Template
-from types import ModuleType
 from typing import Any
 
 from numpy.typing import NDArray
@@ -21,7 +19,7 @@ from edgepack.bundle.loaders import SelfTest, is_ours, load_spec
 from edgepack.bundle.manifest import Manifest
 from edgepack.bundle.open import check_files, load_manifest
 from edgepack.errors import BundleError, DataError, EnvironmentMissing, UsageError
-from edgepack.resources import RUNTIME, load_shipped
+from edgepack.resources import python_loader
 from edgepack.trust.signature import Signature, read, require_trusted
 from edgepack.trust.trustfile import load_trust, trust_in
 
@@ -152,13 +150,6 @@ def run(bundle: str | Path, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDA
                 str(error), "see `edgepack inspect` for what the bundle takes"
             ) from error
         raise BundleError(f"{bundle}: {error}", "build or copy it again") from error
-
-
-@lru_cache(maxsize=1)
-def python_loader() -> ModuleType:
-    """The loader that Python bundles ship, as a module."""
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    return load_shipped(RUNTIME / "python" / "edgepack_loader.py")
 
 
 def _cannot_run(root: Path, manifest: Manifest, own: SelfTest | None) -> str:

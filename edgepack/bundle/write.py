@@ -93,7 +93,7 @@ def write_bundle(
         precision=plan.precision,
         opset=model.opset,
     )
-    runtime = RuntimeSpec.model_validate(profile.runtime_for(plan.precision).model_dump())
+    runtime = RuntimeSpec.model_validate(profile.runtime_for(plan.way).model_dump())
     inputs, outputs = _tensors(model.inputs, frame), _tensors(model.outputs)
     writer.copy(model.path, shipped_model.path, "model")
     for file in model.beside:
@@ -110,7 +110,8 @@ def write_bundle(
     for path, content in files.items():
         writer.write(path, content, "doc" if path.endswith(".md") else "loader")
     writer.write("build.log", log.encode(), "log")
-    tools = tool_versions()
+    apart = [plan.engine.package] if plan.engine else []
+    tools = tool_versions(apart)
     bill = sbom(release, target, shipped_model, runtime, source, writer.files, tools)
     writer.write(SBOM, bill, "doc")
     manifest = Manifest(
@@ -146,10 +147,13 @@ def _require_loadable(model: ModelFile, plan: Plan) -> None:
         )
 
 
-def tool_versions() -> dict[str, str]:
-    """edgepack's version and those of the packages that made the bundle, where installed."""
+def tool_versions(others: Sequence[str] = ()) -> dict[str, str]:
+    """edgepack's version and those of the packages that made the bundle, where installed.
+
+    Args: others: packages that this bundle's model was proved with, besides those of every build.
+    """
     versions = {"edgepack": __version__}
-    for name in _TOOLS:
+    for name in (*_TOOLS, *others):
         try:
             versions[name] = version(name)
         except PackageNotFoundError:

@@ -33,7 +33,7 @@ class Choice:
 
     Attributes:
         trail: every candidate in the order tried; `chosen` is among them.
-        timings: by precision, where the target's kind of engine could be timed here.
+        timings: by way to a precision, where the target's kind of engine could be timed here.
         untimed: why it could not, where it could have been.
     """
 
@@ -96,7 +96,7 @@ class Chooser:
     def _timed(self, candidates: Sequence[Candidate]) -> Mapping[str, Timing]:
         assert self.race is not None
         self.say("race")
-        return self.race({c.plan.precision: c for c in candidates})
+        return self.race({c.plan.way: c for c in candidates})
 
     def _needs_no_more(self) -> bool:
         """The profile's first that holds is taken unread where nothing here could tell a later one better."""
@@ -124,11 +124,11 @@ class Chooser:
         if self.prefer != "speed" or self.race is None or not held or not first.stages:
             return True
         timings = self._timed([held[0], first])
-        best, other = (timings[c.plan.precision] for c in (held[0], first))
+        best, other = (timings[c.plan.way] for c in (held[0], first))
         return is_quicker(other, best)
 
     def _attempt(self, plan: Plan, options: Mapping[str, Any]) -> Candidate:
-        self.say(_described(plan.precision, options))
+        self.say(_described(plan.way, options))
         plan = with_options(plan, options)
         try:
             stages, warnings = self.run(plan)
@@ -137,7 +137,7 @@ class Chooser:
         measured = None
         if self.gate is not None and plan.precision != "fp32":
             float_model = float_stage(plan, stages).result.model
-            measured = self.gate.measured(stages[-1].result.model, float_model)
+            measured = self.gate.measured(stages[-1].result.model, float_model, plan.engine)
         return Candidate(
             plan=plan, options=options, stages=stages, measured=measured, warnings=warnings
         )
@@ -157,11 +157,11 @@ class Chooser:
         if not timings:
             return chosen, chosen.plan.reason
         for other in held[1:]:
-            if is_quicker(timings[other.plan.precision], timings[chosen.plan.precision]):
+            if is_quicker(timings[other.plan.way], timings[chosen.plan.way]):
                 chosen = other
         if chosen is held[0]:
             return chosen, f"{chosen.plan.reason}; no other is quicker, timed side by side"
-        return chosen, f"quicker than {held[0].plan.precision}, timed side by side"
+        return chosen, f"quicker than {held[0].plan.way}, timed side by side"
 
     def _refusal(self, plans: Sequence[Plan]) -> EdgepackError:
         tried = [c for c in self.trail if c.measured is not None]
@@ -174,7 +174,7 @@ class Chooser:
         best = min(tried, key=_drop)
         assert best.measured is not None
         return AccuracyError(
-            f"{plans[0].profile.name}: {best.plan.precision} loses {best.measured.drop:.3g} {self.gate.unit} of "
+            f"{plans[0].profile.name}: {best.plan.way} loses {best.measured.drop:.3g} {self.gate.unit} of "
             f"{self.gate.name} at best ({len(tried)} ways tried), allowed {self.gate.max_drop:g}",
             _REMEDY,
         )

@@ -11,6 +11,7 @@ from edgepack.choose.race import Timing, integers_are_quick, race
 from edgepack.choose.race_web import find_web_engine, race_web
 from edgepack.errors import EnvironmentMissing
 from edgepack.passes.plan import Plan
+from edgepack.prove.apart import require_here
 from edgepack.prove.engine import Tensors
 
 
@@ -28,6 +29,27 @@ class Timekeeper:
     why_not: str = ""
 
 
+def runnable_here(plans: Sequence[Plan]) -> tuple[tuple[Plan, ...], str]:
+    """The plans whose answers this machine can give, and what is missing for the others: nothing is shipped that was not asked here.
+
+    Raises:
+        EnvironmentMissing: it can give none.
+    """
+    kept, missing = [], []
+    for plan in plans:
+        try:
+            if plan.engine is not None:
+                require_here(plan.engine)
+        except EnvironmentMissing as error:
+            missing.append((plan, error))
+        else:
+            kept.append(plan)
+    if not kept:
+        raise missing[0][1]
+    why = [f"{p.way} is left out: {e.cause}; to have it: {e.fix}" for p, e in missing]
+    return tuple(kept), "; ".join(why)
+
+
 def timekeeper(plans: Sequence[Plan], feed: Tensors) -> Timekeeper:
     """The one for `plans`, all of one target; models are timed on `feed`."""
     profile = plans[0].profile
@@ -42,7 +64,8 @@ def timekeeper(plans: Sequence[Plan], feed: Tensors) -> Timekeeper:
             return Timekeeper(why_not=said)
 
         def here(candidates: Mapping[str, Candidate]) -> Mapping[str, Timing]:
-            return race({name: c.graph for name, c in candidates.items()}, feed)
+            graphs = {name: c.graph for name, c in candidates.items()}
+            return race(graphs, feed, {name: c.plan.engine for name, c in candidates.items()})
 
         return Timekeeper(race=here)
     try:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from edgepack.artifact import ModelFile
 from edgepack.prove.accuracy import Metric, agreement
 from edgepack.prove.engine import Tensors, answer_each
+from edgepack.runtimes import Provider
 
 #: Points of 100 that may be lost when nobody says otherwise: against labels, and against the float model's answers alone.
 MAX_DROP, MAX_DISAGREEMENT = 0.5, 1.0
@@ -50,7 +51,7 @@ class Gate:
     samples: int
     origin: str
     digest: str
-    _known: dict[tuple[str, str], Measured] = field(default_factory=dict, compare=False)
+    _known: dict[tuple[str, str, str], Measured] = field(default_factory=dict, compare=False)
     _references: dict[str, float] = field(default_factory=dict, compare=False)
 
     @property
@@ -63,24 +64,34 @@ class Gate:
         """Of a drop: "points", or "" for the labels' own."""
         return "points" if self.metric is None else self.metric.unit
 
-    def measured(self, model: ModelFile, float_model: ModelFile) -> Measured:
+    def measured(
+        self, model: ModelFile, float_model: ModelFile, engine: Provider | None = None
+    ) -> Measured:
         """The candidate `model` against the float model it was made from; the same two are measured once.
+
+        Args: engine: what runs the candidate; None: onnxruntime.
 
         Raises:
             StepError: onnxruntime cannot run one of them. DataError, UsageError: the labels or the metric do not fit the outputs.
         """
-        key = (model.sha256, float_model.sha256)
+        key = (
+            model.sha256,
+            float_model.sha256,
+            engine.model_dump_json() if engine else "",
+        )
         if key not in self._known:
-            self._known[key] = self._measured(model, float_model)
+            self._known[key] = self._measured(model, float_model, engine)
         return self._known[key]
 
-    def _measured(self, model: ModelFile, float_model: ModelFile) -> Measured:
+    def _measured(
+        self, model: ModelFile, float_model: ModelFile, engine: Provider | None
+    ) -> Measured:
         if self.metric is None:
-            both = zip(self._answers(model), self._answers(float_model), strict=True)
+            both = zip(self._answers(model, engine), self._answers(float_model), strict=True)
             score, reference = agreement(both), 100.0
             drop = reference - score
         else:
-            score, reference = self._score(model), self._reference(float_model)
+            score, reference = self._score(model, engine), self._reference(float_model)
             drop = self.metric.drop(reference, score)
         # A NaN is no score: it never holds.
         return Measured(
@@ -93,10 +104,10 @@ class Gate:
             self._references[float_model.sha256] = self._score(float_model)
         return self._references[float_model.sha256]
 
-    def _answers(self, model: ModelFile) -> Iterator[Tensors]:
-        return answer_each(model.path, (feed for feed, _ in self.feeds()))
+    def _answers(self, model: ModelFile, engine: Provider | None = None) -> Iterator[Tensors]:
+        return answer_each(model.path, (feed for feed, _ in self.feeds()), engine=engine)
 
-    def _score(self, model: ModelFile) -> float:
+    def _score(self, model: ModelFile, engine: Provider | None = None) -> float:
         assert self.metric is not None
         labels = (label for _, label in self.feeds() if label is not None)
-        return self.metric.score(zip(self._answers(model), labels, strict=True))
+        return self.metric.score(zip(self._answers(model, engine), labels, strict=True))

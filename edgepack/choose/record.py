@@ -34,7 +34,7 @@ def record(choice: Choice, gate: Gate | None) -> ChosenPrecision:
 def _attempt(candidate: Candidate, *, shipped: bool) -> Attempt:
     measured = candidate.measured
     return Attempt(
-        precision=candidate.plan.precision,
+        precision=candidate.plan.way,
         options={k: list(v) if isinstance(v, tuple) else v for k, v in candidate.options.items()},
         size=candidate.model.size_bytes if candidate.stages else 0,
         score=_number(measured.score) if measured else None,

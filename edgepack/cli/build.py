@@ -69,7 +69,7 @@ def build(
         str,
         typer.Option(
             "--precision",
-            help="auto, or one that the targets have: fp32, fp16, int8, fp16-weights, int8-weights, int4-weights.",
+            help="auto, or one that the targets have: fp32, fp16, bf16, int8, fp16-weights, int8-weights, int4-weights.",
         ),
     ] = "auto",
     calibration: Annotated[

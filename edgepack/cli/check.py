@@ -65,7 +65,7 @@ def check(
         str,
         typer.Option(
             "--precision",
-            help="auto (the first that a build could make), or one that the target has: fp32, fp16, int8, fp16-weights, int8-weights, int4-weights.",
+            help="auto (the first that a build could make), or one that the target has: fp32, fp16, bf16, int8, fp16-weights, int8-weights, int4-weights.",
         ),
     ] = "auto",
     calibration: Annotated[

@@ -62,6 +62,8 @@ def build_table(results: Sequence[BuildResult]) -> None:
         console.print(f"  {r.precision}: {escape(r.because)}", highlight=False, soft_wrap=True)
         if r.signed_by:
             console.print(f"  signed with key {r.signed_by}", highlight=False, soft_wrap=True)
+        if r.left_out:
+            console.print(f"  {escape(r.left_out)}", highlight=False, soft_wrap=True)
         if r.untimed:
             said = f"  nothing was timed: {r.untimed}"
             console.print(escape(said), highlight=False, soft_wrap=True)

@@ -50,9 +50,11 @@ class Part:
         return {**own, "left": left}
 
 
-def tables_of(profile: TargetProfile) -> dict[str, ProviderTable | None]:
+def tables_of(profile: TargetProfile, way: str = "") -> dict[str, ProviderTable | None]:
     """The operator table of each of a profile's providers, in order: the one its rule `provider_operators` names, else the one of the
     provider's name, else None.
+
+    Args: way: only providers that run a precision made that way.
 
     Raises:
         TargetError: the rule names a table that is not there.
@@ -62,7 +64,7 @@ def tables_of(profile: TargetProfile) -> dict[str, ProviderTable | None]:
     known = table_names()
     return {
         p.name: own.get(p.name) or (load_table(p.name) if p.name in known else None)
-        for p in profile.runtime.providers
+        for p in (profile.runtime_for(way) if way else profile.runtime).providers
     }
 
 

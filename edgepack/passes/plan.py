@@ -11,7 +11,8 @@ from edgepack.errors import UsageError
 from edgepack.passes.registry import make_step
 from edgepack.passes.shapes import Shapes
 from edgepack.passes.step import Step
-from edgepack.targets import Precision, PrecisionSpec, TargetProfile, Tolerance
+from edgepack.runtimes import Provider
+from edgepack.targets import Precision, PrecisionSpec, TargetProfile, Tolerance, precision_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +44,12 @@ class Plan:
     """What will be done for one target, and how far each stage may be off.
 
     Attributes:
+        way: the precision, or another way to it, by the profile's name.
         reason: why this precision.
     """
 
     profile: TargetProfile
-    precision: Precision
+    way: str
     requested: str
     reason: str
     steps: tuple[Step, ...]
@@ -55,9 +57,20 @@ class Plan:
     base: Tolerance
 
     @property
+    def precision(self) -> Precision:
+        """What the way leads to."""
+        return precision_of(self.way)
+
+    @property
     def shapes(self) -> Shapes:
         """The plan's shapes step (a profile without one leaves shapes as they are)."""
         return next((s for s in self.steps if isinstance(s, Shapes)), Shapes(batch=None))
+
+    @property
+    def engine(self) -> Provider | None:
+        """The provider with a runtime of its own that leads on the device, whose answers are what counts; None: ONNX Runtime's count."""
+        first = self.profile.runtime_for(self.way).providers[0]
+        return first if first.package else None
 
     @property
     def loses(self) -> bool:
@@ -97,8 +110,8 @@ def make_plans(
         UsageError: the precision is not legal on this target, or needs data that were not given.
     """
     plans = [
-        _plan(profile, precision, requested, because, shapes, atol, rtol)
-        for precision, because in _legal(profile, requested)
+        _plan(profile, way, requested, because, shapes, atol, rtol)
+        for way, because in _legal(profile, requested)
     ]
     possible = tuple(
         p
@@ -125,14 +138,14 @@ def _without_data(plan: Plan) -> UsageError:
 
 def _plan(
     profile: TargetProfile,
-    precision: Precision,
+    way: str,
     requested: str,
     reason: str,
     shapes: ShapeRequest,
     atol: float | None,
     rtol: float | None,
 ) -> Plan:
-    spec = profile.precisions[precision]
+    spec = profile.precisions[way]
     steps = tuple(make_step(s.name, s.options) for s in (*profile.steps, *spec.steps))
     steps = tuple(
         shapes.applied_to(s, static=profile.static_shapes) if isinstance(s, Shapes) else s
@@ -141,7 +154,7 @@ def _plan(
     base = profile.precisions.get("fp32", spec)
     return Plan(
         profile=profile,
-        precision=precision,
+        way=way,
         requested=requested,
         reason=reason,
         steps=steps,
@@ -164,13 +177,13 @@ def check_chain(steps: Sequence[Step], precision: str) -> None:
         raise ValueError(f"the steps end in {reached}")
 
 
-def _legal(profile: TargetProfile, requested: str) -> list[tuple[Precision, str]]:
-    """The precisions asked for, each with a reason."""
+def _legal(profile: TargetProfile, requested: str) -> list[tuple[str, str]]:
+    """The ways to the precision asked for, each with a reason."""
     if requested == "auto":
         return [(c.precision, c.because) for c in profile.auto.candidates]
-    for precision in profile.precisions:
-        if precision == requested:
-            return [(precision, "asked for with --precision")]
+    ways = [w for w in profile.precisions if requested in (w, precision_of(w))]
+    if ways:
+        return [(way, "asked for with --precision") for way in ways]
     raise UsageError(
         f"{profile.name}: precision {requested!r} is not legal there",
         f"use one of: auto, {', '.join(profile.precisions)}",

@@ -7,6 +7,7 @@ from typing import Any
 
 import pydantic
 
+from edgepack.passes.bfloat16 import BFloat16
 from edgepack.passes.cache_key import CacheKey
 from edgepack.passes.float16 import Float16
 from edgepack.passes.float16_weights import Float16Weights
@@ -24,7 +25,7 @@ STEPS: dict[str, type[Step]] = {
     step.name: step
     for step in (
         *(Opset, Shapes, Simplify, Tune),
-        *(Float16, Float16Weights, Int8, Int8Weights, Int4Weights),
+        *(Float16, BFloat16, Float16Weights, Int8, Int8Weights, Int4Weights),
         *(CacheKey, OrtFormat),
     )
 }

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepack.errors import StepError
+from edgepack.prove.apart import answer_apart
+from edgepack.runtimes import Provider
 from edgepack.weights import SMALL_BYTES
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -76,19 +78,35 @@ def open_session(
         ) from error
 
 
-def answers(path: Path, feeds: Sequence[Tensors], *, optimize: bool = True) -> Answers:
+def answers(
+    path: Path,
+    feeds: Sequence[Tensors],
+    *,
+    optimize: bool = True,
+    engine: Provider | None = None,
+) -> Answers:
     """The model's outputs by name for each feed, all from one session.
 
+    Args: engine: a provider with a runtime of its own, to be asked instead of onnxruntime.
+
     Raises:
-        StepError: onnxruntime cannot open or run it.
+        StepError: onnxruntime, or the engine, cannot open or run it. EnvironmentMissing: the engine is not installed.
     """
-    return list(answer_each(path, feeds, optimize=optimize))
+    return list(answer_each(path, feeds, optimize=optimize, engine=engine))
 
 
 def answer_each(
-    path: Path, feeds: Iterable[Tensors], *, optimize: bool = True
+    path: Path,
+    feeds: Iterable[Tensors],
+    *,
+    optimize: bool = True,
+    engine: Provider | None = None,
 ) -> Iterator[dict[str, NDArray[Any]]]:
     """As `answers`, one feed at a time: neither feeds nor outputs are held."""
+    if engine is not None:
+        names = [o.name for o in open_session(path, optimize=False).get_outputs()]
+        yield from answer_apart(path, names, (dict(feed) for feed in feeds), engine)
+        return
     session = open_session(path, optimize=optimize)
     for feed in feeds:
         yield run_session(session, path.name, feed)

@@ -8,12 +8,18 @@ from pathlib import Path
 import numpy as np
 
 from edgepack.prove.engine import Tensors, answers
+from edgepack.runtimes import Provider
 
 #: Another engine rounds in every layer, not at the input alone.
 _MARGIN = 2.0
 
 
-def sensitivity(path: Path, feeds: Sequence[Tensors], given: Sequence[Tensors]) -> dict[str, float]:
+def sensitivity(
+    path: Path,
+    feeds: Sequence[Tensors],
+    given: Sequence[Tensors],
+    engine: Provider | None = None,
+) -> dict[str, float]:
     """By output, twice the most that an element moved over all feeds when every float input went up by one unit in its last place.
 
     Most nets move by less than float32 resolves. MediaPipe's pose_landmark moves by 0.67 in heat maps of up to 1492: so do its answers
@@ -22,11 +28,12 @@ def sensitivity(path: Path, feeds: Sequence[Tensors], given: Sequence[Tensors]) 
     Args:
         path: an .onnx or .ort file.
         given: its answers to `feeds`.
+        engine: what gave them; None: onnxruntime.
 
     Raises:
         StepError: onnxruntime cannot open or run it.
     """
-    moved = answers(path, [_nudged(feed) for feed in feeds])
+    moved = answers(path, [_nudged(feed) for feed in feeds], engine=engine)
     most = dict.fromkeys(given[0], 0.0) if given else {}
     for before, after in zip(given, moved, strict=True):
         for name, a in before.items():

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from edgepack.bundle.verify import VerifyResult, python_loader, verify
+from edgepack.bundle.verify import VerifyResult, verify
 from edgepack.pipeline import BuildResult, build
 from edgepack.progress import Progress
-from edgepack.resources import QUICKSTART
+from edgepack.resources import QUICKSTART, python_loader
 from edgepack.yamlfile import YamlFile
 
 #: The digits' grey values run from 0 to this.

@@ -8,8 +8,9 @@
 Or as a program: `python3 edgepack_loader.py {self-test,latency,report,run,check} --help`. Data go to stdout as one JSON object,
 lines for people to stderr. Exit: 0 well, 1 a golden case missed, 2 an error, `{"error": {"kind", "message"}}`.
 
-Needs numpy and onnxruntime (any build), both imported with the first session. One file, because it is copied to boards.
-In order: manifest, bundle, session, comparison, engine cache, board, command line.
+Needs numpy and onnxruntime (any build), both imported with the first session; a provider's own `package` (openvino) only where the
+manifest names one. One file, because it is copied to boards.
+In order: manifest, bundle, session, providers with a package of their own, comparison, engine cache, board, command line.
 """
 
 from __future__ import annotations
@@ -281,10 +282,17 @@ class EdgepackBundle:
             why = f"the manifest has {list(known)}, not {unknown}"
             raise EdgepackError("provider-unavailable", why)
         chain = [(name, known[name]) for name in (known if providers is None else providers)]
+        apart = {p["name"]: p["package"] for p in runtime["providers"] if p.get("package")}
         passed_over: dict[str, str] = {}
-        for k, (name, _) in enumerate(chain):
+        for k, (name, own_options) in enumerate(chain):
             try:
-                opened = _Opened(ort, self._model, options, chain[k:], cache_dir, board)
+                opened: _Opened | _OpenedApart
+                if name in apart:
+                    count = options.intra_op_num_threads
+                    opened = _OpenedApart(name, apart[name], self._model, own_options, count)
+                else:
+                    rest = [link for link in chain[k:] if link[0] not in apart]
+                    opened = _Opened(ort, self._model, options, rest, cache_dir, board)
             except Exception as error:  # whatever it is, the next provider may do
                 passed_over[name] = " ".join(str(error).split())
             else:
@@ -374,7 +382,10 @@ class EdgepackSession:
     """An open model. `run` may be called from several threads."""
 
     def __init__(
-        self, bundle: EdgepackBundle, opened: _Opened, passed_over: dict[str, str]
+        self,
+        bundle: EdgepackBundle,
+        opened: _Opened | _OpenedApart,
+        passed_over: dict[str, str],
     ) -> None:
         import numpy as np
 
@@ -591,6 +602,84 @@ def _session_options(ort: Any, settings: dict[str, Any], threads: int | None) ->
     for entry in {"session.record_ep_graph_assignment_info": "1", **settings["config"]}.items():
         options.add_session_config_entry(*entry)
     return options
+
+
+# --- providers with a package of their own -----------------------------------------------------------
+
+
+class _OpenedApart:
+    """A session of a provider that does not come with onnxruntime and runs all of a model, or is not to be had."""
+
+    def __init__(
+        self, provider: str, package: str, model: _Model, options: dict[str, str], threads: int
+    ) -> None:
+        if package not in RUNTIMES:
+            raise RuntimeError(f"this loader knows no package {package!r}")
+        self.session: Any = RUNTIMES[package](model.source, options, threads)
+        self.provider, self.model_sha256 = provider, model.sha256
+        self.version = f"{package} {self.session.version}"
+        self.cache: EngineCache | None = None
+        self.registered = [provider]
+        self.nodes: dict[str, int] | None = None
+
+
+class OpenVino:
+    """A model on OpenVINO's CPU device; `run` is onnxruntime's, and may be called from several threads.
+
+    OpenVINO itself, not its plugin for onnxruntime: that takes Intel's CPUs alone (onnxruntime#31981), this any x86-64.
+    """
+
+    def __init__(self, source: bytes | str, options: dict[str, str], threads: int) -> None:
+        """Args: source: an ONNX model's bytes, or its path. options: OpenVINO's CPU properties. threads: 0 for its default.
+
+        Raises: ImportError: there is no openvino. RuntimeError: it cannot open the model, or not with this arithmetic.
+        """
+        openvino = importlib.import_module("openvino")
+        self.version = str(openvino.__version__).split("-")[0]
+        core = openvino.Core()
+        # Where there is no such arithmetic the hint would be let pass in silence, or be emulated.
+        wanted = options.get("INFERENCE_PRECISION_HINT", "f32").upper()
+        if wanted not in ("F32", *core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")):
+            raise RuntimeError(f"this CPU has no {wanted} arithmetic")
+        graph = (
+            core.read_model(source, b"") if isinstance(source, bytes) else core.read_model(source)
+        )
+        count = {"INFERENCE_NUM_THREADS": str(threads)} if threads else {}
+        self._compiled = core.compile_model(graph, "CPU", {**options, **count})
+        self._tensor = openvino.Tensor
+        ports = (*self._compiled.inputs, *self._compiled.outputs)
+        self._fixed = {p.get_any_name() for p in ports if p.partial_shape.is_static}
+        self._idle = [self._request()]
+
+    def run(self, outputs: list[str], inputs: dict[str, Array]) -> list[Array]:
+        """The named outputs, as arrays of their own."""
+        import numpy as np
+
+        try:
+            request, memory = self._idle.pop()
+        except IndexError:
+            request, memory = self._request()
+        for name, value in inputs.items():
+            if name in memory:
+                memory[name][...] = value
+            else:
+                request.set_tensor(name, self._tensor(np.ascontiguousarray(value)))
+        request.infer()
+        answers = [
+            (memory[name] if name in memory else request.get_tensor(name).data).copy()
+            for name in outputs
+        ]
+        self._idle.append((request, memory))
+        return answers
+
+    def _request(self) -> tuple[Any, dict[str, Array]]:
+        """One call's state, with the memory of tensors of fixed shape: given other memory, OpenVINO sets kernels up anew."""
+        request = self._compiled.create_infer_request()
+        return request, {name: request.get_tensor(name).data for name in self._fixed}
+
+
+#: What opens a model for the providers of a package, by the package's name.
+RUNTIMES: dict[str, Callable[[bytes | str, dict[str, str], int], Any]] = {"openvino": OpenVino}
 
 
 # --- comparison --------------------------------------------------------------------------------------

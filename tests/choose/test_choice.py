@@ -42,7 +42,7 @@ class FakeGate(Gate):
         )
         object.__setattr__(self, "drops", drops)
 
-    def measured(self, model: ModelFile, float_model: ModelFile) -> Measured:
+    def measured(self, model: ModelFile, float_model: ModelFile, engine: object = None) -> Measured:
         drop = self.drops.get(model.path.stem, 0.0)  # type: ignore[attr-defined]
         return Measured(score=100 - drop, reference=100, drop=drop, holds=drop <= 1.0)
 

@@ -19,7 +19,7 @@ from tests.choose.test_search import PLAN, a_stage
 class FakeGate(Gate):
     """Lets everything through."""
 
-    def measured(self, model: Any, float_model: Any) -> Measured:
+    def measured(self, model: Any, float_model: Any, engine: object = None) -> Measured:
         return Measured(score=100.0, reference=100.0, drop=0.0, holds=True)
 
 

@@ -12,6 +12,7 @@ from edgepack.artifact import ModelFile
 from edgepack.choose.choice import is_quicker
 from edgepack.choose.race import Timing, race, timing
 from edgepack.errors import StepError
+from edgepack.runtimes import Provider
 from tests.models import FLOAT, model, tensors, value, wrap
 
 
@@ -32,6 +33,15 @@ def test_the_model_with_fifty_times_the_work_is_slower(tmp_path: Path) -> None:
     times = race(models, {"x0": np.ones((64, 256), np.float32)})
     assert times["short"].median_ms < times["long"].median_ms
     assert times["short"].runs == times["long"].runs >= 7
+
+
+def test_a_provider_of_its_own_is_timed_beside_onnxruntime(tmp_path: Path) -> None:
+    openvino = Provider(name="OpenVINOExecutionProvider", package="openvino", version="2026.4.1")
+    models = {"short": products(tmp_path, "short", 1), "long": products(tmp_path, "long", 50)}
+    feed = {"x0": np.ones((64, 256), np.float32)}
+    for apart in ({"short": openvino}, {"long": openvino}):
+        times = race(models, feed, apart)
+        assert times["short"].median_ms < times["long"].median_ms
 
 
 def test_a_timing_is_median_and_quartiles() -> None:

@@ -12,7 +12,7 @@ from edgepack.passes.step import options_of
 from edgepack.targets import list_targets, load_target
 
 #: What auto chooses from, in order; those of DATA only where there are some.
-DATA = ("int8", "int8-weights", "int4-weights")
+DATA = ("int8", "int8@openvino", "bf16", "int8-weights", "int4-weights")
 AUTO = {
     "android": ("int8", "fp32"),
     "android-nnapi": ("int8", "fp32"),
@@ -22,7 +22,7 @@ AUTO = {
     "jetson-orin-jp7": ("int8", "fp16", "fp32"),
     "jetson-thor": ("int8", "fp16", "fp32"),
     "jetson-xavier": ("int8", "fp16", "fp32"),
-    "linux-x64": ("int8", "fp32"),
+    "linux-x64": ("int8", "int8@openvino", "fp32", "fp32@openvino", "bf16"),
     "web": ("int8-weights", "fp16-weights", "fp32", "int8"),
     "web-webgpu": ("int8-weights", "fp16-weights", "fp32", "int4-weights"),
 }
@@ -64,7 +64,7 @@ def test_auto_offers_what_the_profile_prefers_and_says_why(target: str, calibrat
         rtol=None,
     )
     expected = [p for p in AUTO[target] if calibrated or p not in DATA]
-    assert [p.precision for p in plans] == expected
+    assert [p.way for p in plans] == expected
     because = {c.precision: c.because for c in plans[0].profile.auto.candidates}
     assert [p.reason for p in plans] == [because[p] for p in expected]
     assert {p.requested for p in plans} == {"auto"}

@@ -177,7 +177,11 @@ def _readme(bundle: Path) -> str:
     values = {
         **{"app": "digits", "target": "jetson-orin", "bundle": str(bundle), "precision": "fp32"},
         **{"package": "onnxruntime-gpu", "version": "1.23.0", "min_version": "1.20.0"},
-        **{"providers": CPU, "model_path": manifest_of(bundle)["model"]["path"]},
+        **{
+            "providers": CPU,
+            "packages_apart": "",
+            "model_path": manifest_of(bundle)["model"]["path"],
+        },
         **{"inputs_table": "| image |", "outputs_table": "| probabilities |"},
         **{"input_name": spec["name"], "input_dtype": spec["dtype"], "input_elements": "64"},
         **{"input_shape": ", ".join(map(str, spec["shape"])), "output_name": "probabilities"},

@@ -416,6 +416,47 @@ def test_tensorrt_is_allowed_the_precision_of_the_model_and_no_other(
         assert others == list(profile.runtime.providers[1:])
 
 
+WAY = (
+    "extends: linux-x64",
+    "title: x",
+    "precisions:",
+    "  int8@mine: {providers: [CPUExecutionProvider]}",
+)
+
+
+def test_another_way_to_a_precision_is_as_the_precision_but_for_what_it_says(
+    profile: Profile,
+) -> None:
+    loaded = load_file(profile(*WAY))
+    assert loaded.precisions["int8@mine"] == loaded.precisions["int8"]
+    assert [p.name for p in loaded.runtime_for("int8@mine").providers] == ["CPUExecutionProvider"]
+    leads = loaded.precisions["int8@openvino"]
+    assert leads.parity == loaded.precisions["int8"].parity
+    assert leads.steps != loaded.precisions["int8"].steps
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("  int8@: {}", "precisions.int8@"),
+        ("  int9@mine: {}", "precisions.int9@mine"),
+        ("  int8@mine: {providers: [NnapiExecutionProvider]}", "NnapiExecutionProvider"),
+    ],
+)
+def test_a_way_that_leads_nowhere_is_refused(profile: Profile, line: str, said: str) -> None:
+    assert said in refusal(profile(*WAY[:3], line)).cause
+
+
+def test_a_providers_package_has_a_version(profile: Profile) -> None:
+    lines = (
+        "runtime:",
+        "  providers:",
+        "    - {name: OpenVINOExecutionProvider, package: openvino}",
+    )
+    cause = refusal(profile("extends: android", "title: x", *lines)).cause
+    assert "package and version go together" in cause
+
+
 def test_auto_may_not_choose_a_precision_that_is_not_listed(profile: Profile) -> None:
     path = standalone(profile, lambda data: data["precisions"].pop("int8"), of="android")
     assert "auto names int8, which precisions does not list" in refusal(path).cause
