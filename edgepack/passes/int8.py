@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +12,24 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationMethod, QuantType
 from onnxruntime.quantization.calibrate import TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from edgepack import onnxfile, skeleton, weights
 from edgepack.artifact import Format, ModelFile
-from edgepack.calibrate.calibrator import Observed
+from edgepack.calibrate.calibrator import Calibrator, Observed
 from edgepack.calibrate.methods import Method, MethodName
 from edgepack.errors import StepError, UsageError
+from edgepack.legality.graph import GraphView
+from edgepack.legality.macs import total_macs
+from edgepack.passes.bias_correction import (
+    affordable_feeds,
+    bias_shifts,
+    biased_layers,
+    shift_biases,
+)
 from edgepack.passes.shared_constants import give_each_its_own
 from edgepack.passes.step import StepContext, StepResult
 
@@ -49,6 +58,7 @@ class Int8:
             activations of transformers most of the error.
         float_outputs: operator types whose outputs are not quantized.
         float_nodes: nodes, by name, left in float.
+        bias_correction: give back to biases what rounding shifts on average, see `passes.bias_correction`.
         method, percentile: how ranges are chosen, see `calibrate.methods`.
     """
 
@@ -71,6 +81,7 @@ class Int8:
     products_only: bool = False
     float_outputs: tuple[str, ...] = ()
     float_nodes: tuple[str, ...] = ()
+    bias_correction: bool = True
     method: MethodName = "minmax"
     percentile: float = 99.999
 
@@ -90,7 +101,7 @@ class Int8:
         try:
             with _quiet():
                 observed = context.calibrator.observed(model)
-                self._quantize(observed, quantized)
+                corrected = self._quantize(observed, context.calibrator, quantized)
         except (ValueError, RuntimeError, TypeError, AssertionError) as error:
             raise StepError(
                 f"onnxruntime's quantizer cannot take this graph: {error}",
@@ -104,6 +115,7 @@ class Int8:
             "calibration_sha256": context.calibrator.samples.digest,
             "quantize_nodes": counts["QuantizeLinear"],
             "dequantize_nodes": counts["DequantizeLinear"],
+            **corrected,
         }
         if not counts["DequantizeLinear"]:
             raise StepError(
@@ -115,17 +127,51 @@ class Int8:
             file.unlink()
         return StepResult(model=result, changed=True, facts=facts)
 
-    def _quantize(self, observed: Observed, path: Path) -> None:
-        """Write the prepared model, quantized, to `path`."""
+    def _quantize(
+        self, observed: Observed, calibrator: Calibrator, path: Path
+    ) -> Mapping[str, int]:
+        """Write the prepared model, quantized, to `path`; says what was done to biases."""
+        shifts, facts = (
+            self._bias_shifts(observed, calibrator) if self.bias_correction else ({}, {})
+        )
+        quantizer = self._quantizer(observed, shifts)
+        quantizer.quantize_model()
+        quantizer.model.save_model_to_file(path, bool(observed.prepared.beside))
+        return facts
+
+    def _bias_shifts(
+        self, observed: Observed, calibrator: Calibrator
+    ) -> tuple[Mapping[str, NDArray[np.float64]], Mapping[str, int]]:
+        """By initializer of the prepared model, and how many layers and samples that is of; none where the model is too large for it."""
+        prepared = observed.prepared
+        layers = biased_layers(onnx.load(prepared.path))
+        count = affordable_feeds(total_macs(GraphView.of(prepared)))
+        if not layers or not count:
+            return {}, {}
+        feeds = calibrator.samples.spread_feeds(prepared.inputs, count)
+        wanted = calibrator.channel_means(prepared, {n.output: n.axis for n in layers}, feeds)
+        quantizer = self._quantizer(observed, {})
+        quantizer.quantize_model()
+        quantizer.model.topological_sort()
+        shifts, samples = bias_shifts(quantizer.model.model, layers, wanted, feeds)
+        return shifts, {"corrected_biases": len(shifts), "correction_samples": samples}
+
+    def _quantizer(
+        self, observed: Observed, shifts: Mapping[str, NDArray[np.float64]]
+    ) -> QDQQuantizer:
+        """onnxruntime's quantizer of the prepared model with these biases shifted."""
         method = Method(name=self.method, percentile=self.percentile, symmetric=self.symmetric)
         ranges = {
             name: (np.float32(low), np.float32(high))
             for name, (low, high) in method.ranges(observed.observation).items()
         }
         prepared = onnx.load(observed.prepared.path)
+        if self.bias_correction:
+            biased_layers(prepared)
+            shift_biases(prepared, shifts)
         operators = self._operators(prepared)
         heavy = give_each_its_own(prepared, operators)
-        quantizer = QDQQuantizer(
+        return QDQQuantizer(
             prepared,
             self.per_channel,
             self.reduce_range,
@@ -144,8 +190,6 @@ class Int8:
                 "OpTypesToExcludeOutputQuantization": list(self.float_outputs),
             },
         )
-        quantizer.quantize_model()
-        quantizer.model.save_model_to_file(path, bool(observed.prepared.beside))
 
     def _require_legal(self, given: onnx.ModelProto, folder: Path) -> None:
         """Raises StepError: a model that came quantized is not so in the way the target takes."""
