@@ -87,13 +87,12 @@ def biased_layers(proto: onnx.ModelProto) -> list[BiasedLayer]:
     return found
 
 
-def shift_biases(proto: onnx.ModelProto, shifts: Mapping[str, NDArray[np.float64]]) -> None:
-    """Add to each initializer, in place."""
-    for tensor in proto.graph.initializer:
-        if tensor.name in shifts:
-            values = numpy_helper.to_array(tensor)
-            shifted = values + shifts[tensor.name].reshape(values.shape)
-            tensor.CopyFrom(numpy_helper.from_array(shifted.astype(np.float32), tensor.name))
+def bias_values(
+    proto: onnx.ModelProto, layers: Sequence[BiasedLayer]
+) -> dict[str, NDArray[np.float64]]:
+    """The biases of layers by the layer's name: float64 [channels]."""
+    held = {i.name: i for i in proto.graph.initializer}
+    return {n.node: numpy_helper.to_array(held[n.bias]).astype(np.float64).ravel() for n in layers}
 
 
 def bias_shifts(
@@ -102,7 +101,7 @@ def bias_shifts(
     wanted: Mapping[str, NDArray[np.float64]],
     feeds: Sequence[Tensors],
 ) -> tuple[dict[str, NDArray[np.float64]], int]:
-    """What to add to each bias whose layer multiplies integers, and over how many samples that was found.
+    """What to add to the bias of each layer, by its name, that multiplies integers; and over how many samples that was found.
 
     Args:
         quantized: in memory, its nodes in order, the float model's names on them.
@@ -123,12 +122,31 @@ def bias_shifts(
         shift = (wanted[layer.output][run.samples] - given).mean(axis=0)
         if not np.isfinite(shift).all():
             continue
-        shifts[layer.bias] = shift
+        shifts[name] = shift
         for value in values:
             at = [1] * value.ndim
             at[layer.axis] = -1
             value += shift.reshape(at).astype(value.dtype)
     return shifts, len(run.samples)
+
+
+def set_biases(quantized: onnx.ModelProto, biases: Mapping[str, NDArray[np.float64]]) -> None:
+    """Give layers, by name, these biases in place: in float32, or in the integers that stand for them."""
+    held = {i.name: i for i in quantized.graph.initializer}
+    makers = {name: node for node in quantized.graph.node for name in node.output}
+    for node in quantized.graph.node:
+        if node.name not in biases:
+            continue
+        values = biases[node.name].astype(np.float32)
+        name = node.input[_BIAS]
+        if name not in held:
+            # Source: onnxruntime.quantization, quantize_bias_static_impl.
+            name, scale = makers[name].input[:2]
+            scaled = np.round(values / numpy_helper.to_array(held[scale]))
+            edges = np.iinfo(np.int32)
+            values = np.clip(scaled.astype(np.float64), edges.min, edges.max).astype(np.int32)
+        shape = tuple(held[name].dims)
+        held[name].CopyFrom(numpy_helper.from_array(values.reshape(shape), name))
 
 
 def _integer_products(quantized: onnx.ModelProto) -> Collection[str]:

@@ -12,7 +12,6 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationMethod, QuantType
 from onnxruntime.quantization.calibrate import TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
@@ -21,14 +20,16 @@ from edgepack import onnxfile, skeleton, weights
 from edgepack.artifact import Format, ModelFile
 from edgepack.calibrate.calibrator import Calibrator, Observed
 from edgepack.calibrate.methods import Method, MethodName
+from edgepack.calibrate.observation import Observation
 from edgepack.errors import StepError, UsageError
 from edgepack.legality.graph import GraphView
 from edgepack.legality.macs import total_macs
 from edgepack.passes.bias_correction import (
     affordable_feeds,
     bias_shifts,
+    bias_values,
     biased_layers,
-    shift_biases,
+    set_biases,
 )
 from edgepack.passes.shared_constants import give_each_its_own
 from edgepack.passes.step import StepContext, StepResult
@@ -131,44 +132,31 @@ class Int8:
         self, observed: Observed, calibrator: Calibrator, path: Path
     ) -> Mapping[str, int]:
         """Write the prepared model, quantized, to `path`; says what was done to biases."""
-        shifts, facts = (
-            self._bias_shifts(observed, calibrator) if self.bias_correction else ({}, {})
-        )
-        quantizer = self._quantizer(observed, shifts)
+        prepared = onnx.load(observed.prepared.path)
+        count = affordable_feeds(total_macs(GraphView.of(observed.prepared)))
+        layers = biased_layers(prepared) if self.bias_correction and count else []
+        biases = bias_values(prepared, layers)
+        quantizer = self._quantizer(prepared, observed.observation)
         quantizer.quantize_model()
+        quantizer.model.topological_sort()
+        facts: dict[str, int] = {}
+        if layers:
+            feeds = calibrator.samples.spread_feeds(observed.prepared.inputs, count)
+            axes = {layer.output: layer.axis for layer in layers}
+            wanted = calibrator.channel_means(observed.prepared, axes, feeds)
+            shifts, samples = bias_shifts(quantizer.model.model, layers, wanted, feeds)
+            set_biases(quantizer.model.model, {n: biases[n] + d for n, d in shifts.items()})
+            facts = {"corrected_biases": len(shifts), "correction_samples": samples}
         quantizer.model.save_model_to_file(path, bool(observed.prepared.beside))
         return facts
 
-    def _bias_shifts(
-        self, observed: Observed, calibrator: Calibrator
-    ) -> tuple[Mapping[str, NDArray[np.float64]], Mapping[str, int]]:
-        """By initializer of the prepared model, and how many layers and samples that is of; none where the model is too large for it."""
-        prepared = observed.prepared
-        layers = biased_layers(onnx.load(prepared.path))
-        count = affordable_feeds(total_macs(GraphView.of(prepared)))
-        if not layers or not count:
-            return {}, {}
-        feeds = calibrator.samples.spread_feeds(prepared.inputs, count)
-        wanted = calibrator.channel_means(prepared, {n.output: n.axis for n in layers}, feeds)
-        quantizer = self._quantizer(observed, {})
-        quantizer.quantize_model()
-        quantizer.model.topological_sort()
-        shifts, samples = bias_shifts(quantizer.model.model, layers, wanted, feeds)
-        return shifts, {"corrected_biases": len(shifts), "correction_samples": samples}
-
-    def _quantizer(
-        self, observed: Observed, shifts: Mapping[str, NDArray[np.float64]]
-    ) -> QDQQuantizer:
-        """onnxruntime's quantizer of the prepared model with these biases shifted."""
+    def _quantizer(self, prepared: onnx.ModelProto, observation: Observation) -> QDQQuantizer:
+        """onnxruntime's, of the prepared model, which it will change."""
         method = Method(name=self.method, percentile=self.percentile, symmetric=self.symmetric)
         ranges = {
             name: (np.float32(low), np.float32(high))
-            for name, (low, high) in method.ranges(observed.observation).items()
+            for name, (low, high) in method.ranges(observation).items()
         }
-        prepared = onnx.load(observed.prepared.path)
-        if self.bias_correction:
-            biased_layers(prepared)
-            shift_biases(prepared, shifts)
         operators = self._operators(prepared)
         heavy = give_each_its_own(prepared, operators)
         return QDQQuantizer(
