@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import onnx
@@ -130,7 +130,7 @@ class Int8:
 
     def _quantize(
         self, observed: Observed, calibrator: Calibrator, path: Path
-    ) -> Mapping[str, int]:
+    ) -> Mapping[str, Any]:
         """Write the prepared model, quantized, to `path`; says what was done to biases."""
         prepared = onnx.load(observed.prepared.path)
         count = affordable_feeds(total_macs(GraphView.of(observed.prepared)))
@@ -139,14 +139,19 @@ class Int8:
         quantizer = self._quantizer(prepared, observed.observation)
         quantizer.quantize_model()
         quantizer.model.topological_sort()
-        facts: dict[str, int] = {}
+        facts: dict[str, Any] = {}
         if layers:
             feeds = calibrator.samples.spread_feeds(observed.prepared.inputs, count)
             axes = {layer.output: layer.axis for layer in layers}
             wanted = calibrator.channel_means(observed.prepared, axes, feeds)
-            shifts, samples = bias_shifts(quantizer.model.model, layers, wanted, feeds)
+            try:
+                shifts, samples = bias_shifts(quantizer.model.model, layers, wanted, feeds)
+            except StepError as error:
+                # What the model loses without is measured, as always.
+                shifts, samples = {}, 0
+                facts["bias_correction"] = f"not done: {error.cause}"
             set_biases(quantizer.model.model, {n: biases[n] + d for n, d in shifts.items()})
-            facts = {"corrected_biases": len(shifts), "correction_samples": samples}
+            facts |= {"corrected_biases": len(shifts), "correction_samples": samples}
         quantizer.model.save_model_to_file(path, bool(observed.prepared.beside))
         return facts
 

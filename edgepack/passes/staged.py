@@ -86,7 +86,7 @@ class StagedRun:
 
         part = self._part(stage, taken, wanted)
         try:
-            return ort.InferenceSession(
+            session = ort.InferenceSession(
                 part.SerializeToString(), session_options(), providers=["CPUExecutionProvider"]
             )
         except Exception as error:
@@ -94,6 +94,13 @@ class StagedRun:
                 f"onnxruntime {ort.__version__} cannot open the part that ends in {stage[-1].name}: {error}",
                 "the message names the node",
             ) from error
+        others = [o for o in session.get_outputs() if not o.type.startswith("tensor(")]
+        if others:
+            raise StepError(
+                f"{others[0].name} is {others[0].type}, and only tensors go from stage to stage",
+                "run the model as a whole",
+            )
+        return session
 
     def _part(
         self, stage: Sequence[onnx.NodeProto], taken: Sequence[str], wanted: Sequence[str]

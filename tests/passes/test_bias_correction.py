@@ -92,6 +92,21 @@ def test_it_says_how_many_biases_it_corrected_on_how_many_samples(tmp_path: Path
     assert "corrected_biases" not in facts
 
 
+def test_where_stages_cannot_run_biases_stay_and_that_is_said(tmp_path: Path) -> None:
+    proto = slanted()
+    # A sequence lies between the two convolutions.
+    del proto.graph.node[1]
+    proto.graph.node.insert(0, helper.make_node("SequenceConstruct", ["image"], ["s"], "pack"))
+    proto.graph.node.insert(
+        2, helper.make_node("ConcatFromSequence", ["s"], ["again"], "unpack", axis=0)
+    )
+    proto.graph.node.insert(3, helper.make_node("Concat", ["again"] * 2, ["six"], "six", axis=1))
+    proto.graph.node.insert(4, helper.make_node("Add", ["c1", "six"], ["r1"], "add"))
+    facts = run_step(Int8(), wrap(proto, tmp_path), tmp_path, pictures(8)).facts
+    assert facts["corrected_biases"] == 0
+    assert facts["bias_correction"].startswith("not done: s is seq(tensor(float))")
+
+
 def test_tensorrt_gets_float_biases_and_zero_points_of_zero(tmp_path: Path) -> None:
     made = run_step(_TENSORRT, wrap(slanted(), tmp_path), tmp_path, pictures(8)).model
     graph = onnx.load(made.path).graph

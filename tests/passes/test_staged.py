@@ -78,3 +78,14 @@ def test_a_stage_that_cannot_run_is_named() -> None:
     proto.graph.node[1].op_type = "Nothing"
     with pytest.raises(StepError, match="the part that ends in last"):
         list(StagedRun(proto, FEEDS).stages({"last"}))
+
+
+def test_what_is_no_tensor_goes_to_no_later_stage() -> None:
+    nodes = [
+        helper.make_node("SequenceConstruct", ["x", "x"], ["pair"], "pack"),
+        helper.make_node("Neg", ["x"], ["n"], "turn"),
+        helper.make_node("ConcatFromSequence", ["pair"], ["y"], "unpack", axis=0),
+    ]
+    edges = [value("x", TensorProto.FLOAT, [1, 4])], [value("y", TensorProto.FLOAT, [2, 4])]
+    with pytest.raises(StepError, match="pair is seq"):
+        list(StagedRun(model(nodes, *edges, []), FEEDS).stages({"turn", "unpack"}))
