@@ -26,6 +26,8 @@ from edgepack.prove.engine import Tensors
 
 #: Samples that are enough, those below which a mean says too little, and multiply-accumulates of all runs: some seconds.
 MOST_FEEDS, FEWEST_FEEDS, MOST_MACS = 64, 4, 2 * 10**11
+#: A sample's error that is so many times the median one is an outlier's.
+_UNUSUAL = 10.0
 #: Where a bias stands among the inputs, and where the channels in the output of what may have one.
 _BIAS = 2
 _CHANNEL_AXIS: Mapping[str, int] = {"Conv": 1, "ConvTranspose": 1, "Gemm": -1}
@@ -119,15 +121,24 @@ def bias_shifts(
         layer = by_node[name]
         given = np.stack([channel_means(v, layer.axis) for v in values])
         # Of the same samples alone: the run may have let some go.
-        shift = (wanted[layer.output][run.samples] - given).mean(axis=0)
-        if not np.isfinite(shift).all():
+        errors = wanted[layer.output][run.samples] - given
+        if not np.isfinite(errors).all():
             continue
-        shifts[name] = shift
+        shifts[name] = shift = usual_mean(errors)
         for value in values:
             at = [1] * value.ndim
             at[layer.axis] = -1
             value += shift.reshape(at).astype(value.dtype)
     return shifts, len(run.samples)
+
+
+def usual_mean(errors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[channels]: the mean of `errors` [samples, channels], less samples that are off as no other is.
+
+    Ranges that leave an outlier out clip it, and that error is its own: biases that made up for it would be wrong for all others.
+    """
+    sizes = np.linalg.norm(errors, axis=1)
+    return np.asarray(errors[sizes <= _UNUSUAL * np.median(sizes)].mean(axis=0))
 
 
 def set_biases(quantized: onnx.ModelProto, biases: Mapping[str, NDArray[np.float64]]) -> None:

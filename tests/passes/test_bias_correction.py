@@ -11,7 +11,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgepack.artifact import ModelFile
-from edgepack.passes.bias_correction import MOST_FEEDS, MOST_MACS, affordable_feeds, biased_layers
+from edgepack.passes.bias_correction import (
+    MOST_FEEDS,
+    MOST_MACS,
+    affordable_feeds,
+    biased_layers,
+    usual_mean,
+)
 from edgepack.passes.int8 import Int8
 from edgepack.prove.engine import answers
 from tests.models import model, run_step, tensors, value, wrap
@@ -151,3 +157,11 @@ def test_large_models_are_run_on_few_samples_and_the_largest_on_none() -> None:
     assert affordable_feeds(10**6) == MOST_FEEDS
     assert affordable_feeds(MOST_MACS // 20) == 10
     assert affordable_feeds(MOST_MACS) == 0
+
+
+def test_a_sample_that_is_off_as_no_other_does_not_move_the_mean() -> None:
+    errors = np.random.default_rng(0).normal(1, 0.1, (20, 3))
+    mean = errors.mean(axis=0)
+    assert np.array_equal(usual_mean(errors), mean)
+    assert np.allclose(usual_mean(np.vstack([errors, np.full((2, 3), 400.0)])), mean)
+    assert not usual_mean(np.zeros((4, 3))).any()
