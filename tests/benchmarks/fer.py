@@ -119,11 +119,11 @@ def table(profiles: Sequence[TargetProfile]) -> bool:
     )
     good = True
     precisions: tuple[Precision, ...] = ("int8", "int8-weights")
-    for precision in precisions:
-        chosen = [p for p in profiles if precision in p.precisions]
-        rows = [_built(model, chosen, precision, fold) for fold in folds] if chosen else []
-        for profile, *found in zip(chosen, *rows, strict=True):
-            good &= _row(profile, precision, found, theirs)
+    for profile in profiles:
+        for precision in precisions:
+            if precision in profile.precisions:
+                found = [_built(model, profile, precision, fold) for fold in folds]
+                good &= _row(profile, precision, found, theirs)
     return good
 
 
@@ -162,15 +162,15 @@ def _folds(model: Path, makers: Path) -> list[Fold]:
 
 
 def _built(
-    model: Path, profiles: Sequence[TargetProfile], precision: Precision, fold: Fold
-) -> list[Built | EdgepackError]:
-    """All targets in one build, in which they share what is equal; where it fails one by one, to tell which."""
+    model: Path, profile: TargetProfile, precision: Precision, fold: Fold
+) -> Built | EdgepackError:
+    """The bundle, measured; or why there is none."""
     gate, known = np.concatenate(fold.gate), np.concatenate(fold.known)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            results = edgepack.build(
+            (result,) = edgepack.build(
                 model,
-                targets=profiles,
+                targets=[profile],
                 output_dir=folder,
                 precision=precision,
                 calibration=fold.calibration,
@@ -179,10 +179,8 @@ def _built(
                 max_drop=fold.allowed,
             )
         except EdgepackError as error:
-            if len(profiles) == 1:
-                return [error]
-            return [b for p in profiles for b in _built(model, [p], precision, fold)]
-        return [_measured(r, p, fold) for r, p in zip(results, profiles, strict=True)]
+            return error
+        return _measured(result, profile, fold)
 
 
 def _measured(result: edgepack.BuildResult, profile: TargetProfile, fold: Fold) -> Built:
