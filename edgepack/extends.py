@@ -12,13 +12,19 @@ from edgepack.yamlfile import YamlFile
 
 #: Keys that say what a file is, not what a device needs: they are not inherited.
 _NOT_INHERITED = ("extends", "abstract", "name", "title")
+#: Where lists with a name stand, which lists may name one, and an example for who wrote it otherwise.
+_SETS = (
+    ("step_sets", "steps", "[shapes, simplify]"),
+    ("variant_sets", "variants", "[{method: entropy}]"),
+)
 
 
 def inherited(file: YamlFile) -> dict[str, Any]:
     """What the file says, with what it `extends` merged in and its sets of steps spread out.
 
     Mappings are merged key by key; lists and scalars are replaced. Then each `set: NAME` among steps gives way to the steps that
-    `step_sets` has under that name, so that a profile may change a set that those it extends use.
+    `step_sets` has under that name, and among variants to what `variant_sets` has, so that a profile may change a set that those it
+    extends use.
 
     Raises:
         TargetError: names file, line and key.
@@ -88,24 +94,25 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def _spread_sets(data: dict[str, Any], file: YamlFile) -> None:
-    """Put the steps of `step_sets` where `steps` name one."""
-    sets = data.pop("step_sets", {})
-    if not isinstance(sets, dict) or not all(isinstance(steps, list) for steps in sets.values()):
-        raise TargetError(
-            f"{owner(file, ('step_sets',)).place(('step_sets',))}: step_sets must be lists of steps by name",
-            "write it as `step_sets: {mine: [shapes, simplify]}`",
-        )
+    """Put the items of `step_sets` where `steps` name one, and those of `variant_sets` where `variants` do."""
     precisions = data.get("precisions")
     specs = precisions.items() if isinstance(precisions, dict) else ()
     holders = [((), data), *((("precisions", name), spec) for name, spec in specs)]
-    for key, holder in holders:
-        if isinstance(holder, dict) and isinstance(holder.get("steps"), list):
-            place = owner(file, (*key, "steps")).place((*key, "steps"))
-            steps = [_spread(item, sets, place) for item in holder["steps"]]
-            holder["steps"] = [step for spread in steps for step in spread]
+    for sets_key, list_key, example in _SETS:
+        sets = data.pop(sets_key, {})
+        if not isinstance(sets, dict) or not all(isinstance(v, list) for v in sets.values()):
+            raise TargetError(
+                f"{owner(file, (sets_key,)).place((sets_key,))}: {sets_key} must be lists of {list_key} by name",
+                f"write it as `{sets_key}: {{mine: {example}}}`",
+            )
+        for key, holder in holders:
+            if isinstance(holder, dict) and isinstance(holder.get(list_key), list):
+                place = owner(file, (*key, list_key)).place((*key, list_key))
+                spread = [_spread(item, sets_key, sets, place) for item in holder[list_key]]
+                holder[list_key] = [item for items in spread for item in items]
 
 
-def _spread(item: Any, sets: dict[str, list[Any]], place: str) -> list[Any]:
+def _spread(item: Any, key: str, sets: dict[str, list[Any]], place: str) -> list[Any]:
     if not (isinstance(item, dict) and list(item) == ["set"]):
         return [item]
     name = item["set"]
@@ -113,6 +120,6 @@ def _spread(item: Any, sets: dict[str, list[Any]], place: str) -> list[Any]:
         near = difflib.get_close_matches(str(name), list(sets), n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise TargetError(
-            f"{place}: step_sets has no {name!r}", f"{hint}sets: {', '.join(sets) or 'none'}"
+            f"{place}: {key} has no {name!r}", f"{hint}sets: {', '.join(sets) or 'none'}"
         )
     return sets[name]

@@ -312,7 +312,7 @@ def _known_keys() -> dict[str, tuple[str, ...]]:
         return tuple(model.model_fields)
 
     return {
-        "": (*keys(TargetProfile), "extends", "abstract", "step_sets"),
+        "": (*keys(TargetProfile), "extends", "abstract", "step_sets", "variant_sets"),
         "runtime": keys(Runtime),
         "runtime.session": keys(SessionSettings),
         "runtime.providers.*": keys(Provider),

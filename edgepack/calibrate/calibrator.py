@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from edgepack import onnxfile, skeleton, weights
@@ -17,6 +20,7 @@ from edgepack.cache import Cache
 from edgepack.calibrate.observation import Observation, Values
 from edgepack.opsets import at_opset
 from edgepack.prove.activations import activations
+from edgepack.prove.engine import Tensors
 from edgepack.samples.dataset import Samples
 
 #: The first operator set whose QuantizeLinear takes a scale for each channel. Source: onnx, docs/Changelog.md.
@@ -46,6 +50,7 @@ class Calibrator:
         self._folder = folder
         self._cache = cache
         self._known: dict[str, Observed] = {}
+        self._means: dict[Any, Mapping[str, NDArray[np.float64]]] = {}
 
     def observed(self, model: ModelFile) -> Observed:
         """The model, prepared, with the values of its float tensors.
@@ -61,6 +66,23 @@ class Calibrator:
                 prepared=prepared, observation=self._observe(prepared)
             )
         return self._known[model.sha256]
+
+    def channel_means(
+        self, model: ModelFile, axes: Mapping[str, int], feeds: Sequence[Tensors]
+    ) -> Mapping[str, NDArray[np.float64]]:
+        """Of tensors of a prepared model, by name: [feeds, channels], each feed's mean over all axes but `axes[name]`.
+
+        Raises:
+            StepError: onnxruntime cannot run it.
+        """
+        key = (model.sha256, len(feeds), tuple(sorted(axes.items())))
+        if key not in self._means:
+            found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in axes}
+            for part in activations(model, list(axes), feeds) if axes else ():
+                for name, values in part.items():
+                    found[name].append(channel_means(values, axes[name]))
+            self._means[key] = {name: np.stack(rows) for name, rows in found.items()}
+        return self._means[key]
 
     def _observe(self, model: ModelFile) -> Observation:
         import onnxruntime
@@ -109,6 +131,12 @@ def _float_tensors(proto: onnx.ModelProto) -> list[str]:
     made = [v.name for v in proto.graph.input if v.name not in constants]
     made += [name for node in proto.graph.node for name in node.output]
     return [name for name in made if types.get(name) == onnx.TensorProto.FLOAT]
+
+
+def channel_means(values: NDArray[Any], axis: int) -> NDArray[np.float64]:
+    """[channels]: the mean over all axes but one."""
+    others = tuple(a for a in range(values.ndim) if a != axis % values.ndim)
+    return np.asarray(values.mean(axis=others, dtype=np.float64))
 
 
 def prepare(model: ModelFile, path: Path) -> ModelFile:

@@ -7,6 +7,7 @@ Source: NNCF (accuracy-aware training) and NVIDIA's pytorch-quantization (sensit
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from edgepack.artifact import ModelFile
 from edgepack.calibrate.calibrator import Calibrator
 from edgepack.choose.candidate import Candidate, with_options
 from edgepack.errors import StepError
+from edgepack.passes.int8 import Int8
 from edgepack.passes.step import StepContext
 from edgepack.prove.engine import Answers, Tensors, answers
 
@@ -87,6 +89,9 @@ def _quantized(
     """The float graph after the candidate's own step, these nodes left out."""
     plan = with_options(candidate.plan, {**candidate.options, "float_nodes": tuple(in_float)})
     step = next(s for s in plan.steps if s.precision == plan.precision)
+    if isinstance(step, Int8):
+        # What its neighbours' biases will make up for is not asked: it would take as long as all else.
+        step = dataclasses.replace(step, bias_correction=False)
     context = StepContext(folder=folder, name="alone", calibrator=calibrator)
     return step.run(candidate.float_graph, context).model
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import onnx
@@ -18,9 +18,19 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from edgepack import onnxfile, skeleton, weights
 from edgepack.artifact import Format, ModelFile
-from edgepack.calibrate.calibrator import Observed
+from edgepack.calibrate.calibrator import Calibrator, Observed
 from edgepack.calibrate.methods import Method, MethodName
+from edgepack.calibrate.observation import Observation
 from edgepack.errors import StepError, UsageError
+from edgepack.legality.graph import GraphView
+from edgepack.legality.macs import total_macs
+from edgepack.passes.bias_correction import (
+    affordable_feeds,
+    bias_shifts,
+    bias_values,
+    biased_layers,
+    set_biases,
+)
 from edgepack.passes.shared_constants import give_each_its_own
 from edgepack.passes.step import StepContext, StepResult
 
@@ -49,6 +59,7 @@ class Int8:
             activations of transformers most of the error.
         float_outputs: operator types whose outputs are not quantized.
         float_nodes: nodes, by name, left in float.
+        bias_correction: give back to biases what rounding shifts on average, see `passes.bias_correction`.
         method, percentile: how ranges are chosen, see `calibrate.methods`.
     """
 
@@ -71,6 +82,7 @@ class Int8:
     products_only: bool = False
     float_outputs: tuple[str, ...] = ()
     float_nodes: tuple[str, ...] = ()
+    bias_correction: bool = True
     method: MethodName = "minmax"
     percentile: float = 99.999
 
@@ -90,7 +102,7 @@ class Int8:
         try:
             with _quiet():
                 observed = context.calibrator.observed(model)
-                self._quantize(observed, quantized)
+                corrected = self._quantize(observed, context.calibrator, quantized)
         except (ValueError, RuntimeError, TypeError, AssertionError) as error:
             raise StepError(
                 f"onnxruntime's quantizer cannot take this graph: {error}",
@@ -104,6 +116,7 @@ class Int8:
             "calibration_sha256": context.calibrator.samples.digest,
             "quantize_nodes": counts["QuantizeLinear"],
             "dequantize_nodes": counts["DequantizeLinear"],
+            **corrected,
         }
         if not counts["DequantizeLinear"]:
             raise StepError(
@@ -115,17 +128,43 @@ class Int8:
             file.unlink()
         return StepResult(model=result, changed=True, facts=facts)
 
-    def _quantize(self, observed: Observed, path: Path) -> None:
-        """Write the prepared model, quantized, to `path`."""
+    def _quantize(
+        self, observed: Observed, calibrator: Calibrator, path: Path
+    ) -> Mapping[str, Any]:
+        """Write the prepared model, quantized, to `path`; says what was done to biases."""
+        prepared = onnx.load(observed.prepared.path)
+        count = affordable_feeds(total_macs(GraphView.of(observed.prepared)))
+        layers = biased_layers(prepared) if self.bias_correction and count else []
+        biases = bias_values(prepared, layers)
+        quantizer = self._quantizer(prepared, observed.observation)
+        quantizer.quantize_model()
+        quantizer.model.topological_sort()
+        facts: dict[str, Any] = {}
+        if layers:
+            feeds = calibrator.samples.spread_feeds(observed.prepared.inputs, count)
+            axes = {layer.output: layer.axis for layer in layers}
+            wanted = calibrator.channel_means(observed.prepared, axes, feeds)
+            try:
+                shifts, samples = bias_shifts(quantizer.model.model, layers, wanted, feeds)
+            except StepError as error:
+                # What the model loses without is measured, as always.
+                shifts, samples = {}, 0
+                facts["bias_correction"] = f"not done: {error.cause}"
+            set_biases(quantizer.model.model, {n: biases[n] + d for n, d in shifts.items()})
+            facts |= {"corrected_biases": len(shifts), "correction_samples": samples}
+        quantizer.model.save_model_to_file(path, bool(observed.prepared.beside))
+        return facts
+
+    def _quantizer(self, prepared: onnx.ModelProto, observation: Observation) -> QDQQuantizer:
+        """onnxruntime's, of the prepared model, which it will change."""
         method = Method(name=self.method, percentile=self.percentile, symmetric=self.symmetric)
         ranges = {
             name: (np.float32(low), np.float32(high))
-            for name, (low, high) in method.ranges(observed.observation).items()
+            for name, (low, high) in method.ranges(observation).items()
         }
-        prepared = onnx.load(observed.prepared.path)
         operators = self._operators(prepared)
         heavy = give_each_its_own(prepared, operators)
-        quantizer = QDQQuantizer(
+        return QDQQuantizer(
             prepared,
             self.per_channel,
             self.reduce_range,
@@ -144,8 +183,6 @@ class Int8:
                 "OpTypesToExcludeOutputQuantization": list(self.float_outputs),
             },
         )
-        quantizer.quantize_model()
-        quantizer.model.save_model_to_file(path, bool(observed.prepared.beside))
 
     def _require_legal(self, given: onnx.ModelProto, folder: Path) -> None:
         """Raises StepError: a model that came quantized is not so in the way the target takes."""

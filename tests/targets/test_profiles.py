@@ -319,6 +319,19 @@ def test_a_profile_may_change_a_set_of_steps_that_it_inherits(profile: Profile) 
     assert mine.precisions["fp32"] == theirs.precisions["fp32"]
 
 
+def test_a_set_of_variants_stands_for_its_variants(profile: Profile) -> None:
+    lines = ("variant_sets: {other_ranges: [{method: mse}, {method: entropy}]}",)
+    mine = load_file(profile("extends: web", "title: Mine", *lines))
+    variants = [v.root for v in mine.precisions["int8"].variants]
+    assert variants == [{"method": "mse"}, {"method": "entropy"}, {"per_channel": False}]
+
+
+def test_every_search_for_int8_also_tries_biases_as_they_were() -> None:
+    for target in list_targets():
+        spec = target.precisions.get("int8")
+        assert spec is None or {"bias_correction": False} in [v.root for v in spec.variants]
+
+
 def test_no_list_of_rewrites_stands_in_two_places() -> None:
     texts = [p.read_text() for p in TARGETS.glob("*.yaml")]
     lists = [
@@ -332,6 +345,7 @@ def test_no_list_of_rewrites_stands_in_two_places() -> None:
     [
         (["steps: [shapes, set: cpu_rewrite]"], "step_sets has no 'cpu_rewrite'", "'cpu_rewrites'"),
         (["step_sets: {mine: shapes}"], "step_sets must be lists of steps", "step_sets:"),
+        (["variant_sets: {mine: 1}"], "variant_sets must be lists of variants", "variant_sets:"),
     ],
 )
 def test_a_wrong_set_of_steps_is_refused_with_its_line(
