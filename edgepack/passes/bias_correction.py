@@ -2,7 +2,8 @@
 
 An integer layer's error is not all noise: a rounded weight is off in one direction, and a ReLU or a clipped range makes a mean of what
 was none. Channel by channel, what the float model has in the mean over some samples and the integers have not is added to the bias,
-layer after layer, each as the corrected layers above it feed it.
+layer after layer, each as the corrected layers above it feed it. One that stays in float behind integers is corrected, too: what the
+others have left over ends there.
 
 Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction" (2019), 4.2 and appendix D (empirical bias
 correction), here after an activation that the quantizer took into its layer, too.
@@ -103,7 +104,7 @@ def bias_shifts(
     wanted: Mapping[str, NDArray[np.float64]],
     feeds: Sequence[Tensors],
 ) -> tuple[dict[str, NDArray[np.float64]], int]:
-    """What to add to the bias of each layer, by its name, that multiplies integers; and over how many samples that was found.
+    """What to add to the bias of each layer, by its name, that takes what integers stand for; and over how many samples that was found.
 
     Args:
         quantized: in memory, its nodes in order, the float model's names on them.
@@ -114,7 +115,7 @@ def bias_shifts(
         StepError: onnxruntime cannot run a part of it.
     """
     run = StagedRun(quantized, feeds)
-    products = _integer_products(quantized)
+    products = _behind_integers(quantized)
     by_node = {layer.node: layer for layer in layers if layer.node in products}
     shifts: dict[str, NDArray[np.float64]] = {}
     for name, values in run.stages(by_node):
@@ -160,7 +161,7 @@ def set_biases(quantized: onnx.ModelProto, biases: Mapping[str, NDArray[np.float
         held[name].CopyFrom(numpy_helper.from_array(values.reshape(shape), name))
 
 
-def _integer_products(quantized: onnx.ModelProto) -> Collection[str]:
+def _behind_integers(quantized: onnx.ModelProto) -> Collection[str]:
     """Names of the nodes that take what integers stand for."""
     dequantized = {
         name

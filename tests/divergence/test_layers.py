@@ -86,7 +86,8 @@ def test_they_are_ranked_and_cover_every_tensor_in_common(
 
 
 def test_a_layer_left_in_float_adds_nothing(start: ModelFile, tmp_path: Path) -> None:
-    recipe = Int8(float_operators=("Softmax", "Gemm"))
+    # A corrected bias would make up for what the layers above it have left over.
+    recipe = Int8(float_operators=("Softmax", "Gemm"), bias_correction=False)
     made = run_step(recipe, start, tmp_path, samples()).model
     found = errors(start, made)["net/logits"]
     assert found.own_sqnr_db is not None

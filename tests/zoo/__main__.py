@@ -3,7 +3,7 @@
     python -m tests.zoo                         all of them; what is known already is not measured again
     python -m tests.zoo --only 'mobile*' tflite these, by name, format or family
     python -m tests.zoo --fast                  the subset that CI runs
-    python -m tests.zoo --fresh --write-readme  measure all again, and put the table into README.md
+    python -m tests.zoo --fresh --write-readme  measure all again, and put the table into the README.md here
 
 Each side runs in a process of its own, TensorFlow's start included; answers are compared in a third. Exit 1: a model did
 not do what the list expects.
@@ -20,7 +20,7 @@ from typing import Any
 
 from tests.zoo.build import ready
 from tests.zoo.entries import Entry, chosen, read_entries
-from tests.zoo.packages import ROOT, PackageError
+from tests.zoo.packages import PackageError
 from tests.zoo.record import Ledger, measured, versions
 from tests.zoo.table import as_expected, line, markdown, summary
 
@@ -65,7 +65,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="all results as data")
     parser.add_argument(
-        "--write-readme", action="store_true", help="between README.md's zoo markers"
+        "--write-readme", action="store_true", help="between the zoo markers of tests/zoo/README.md"
     )
     parser.add_argument("--list", action="store_true", help="print the list and stop")
     return parser.parse_args()
@@ -100,13 +100,13 @@ def _progress(text: str) -> None:
 
 
 def _write_readme(section: str) -> None:
-    readme = ROOT / "README.md"
+    readme = Path(__file__).with_name("README.md")
     text = readme.read_text(encoding="utf-8")
     begin, end = _MARKERS
     before, found, rest = text.partition(begin)
     _, closed, after = rest.partition(end)
     if not (found and closed):
-        sys.exit(f"README.md: the markers {begin} and {end} are not there")
+        sys.exit(f"{readme}: the markers {begin} and {end} are not there")
     readme.write_text(f"{before}{begin}\n{section}\n{end}{after}", encoding="utf-8")
 
 
