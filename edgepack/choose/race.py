@@ -145,11 +145,7 @@ def timing(times_ms: Sequence[float]) -> Timing:
 def _open(model: Path | bytes) -> Any:
     import onnxruntime as ort
 
-    options = session_options()
-    # As it runs on a device: the fastest kernels, not the ones with a fixed order of sums.
-    options.use_deterministic_compute = False
-    # Nor the exact products of CPUs before VNNI, which take twice the time on those that have it.
-    options.add_session_config_entry("session.x64quantprecision", "0")
+    options = session_options(timed=True)
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     source = model if isinstance(model, bytes) else str(model)
     try:

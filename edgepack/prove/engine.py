@@ -23,16 +23,17 @@ Tensors = Mapping[str, NDArray[Any]]
 Answers = list[dict[str, NDArray[Any]]]
 
 
-def session_options() -> Any:
-    """onnxruntime's options for every session that proves something."""
+def session_options(*, timed: bool = False) -> Any:
+    """onnxruntime's options for every session that proves something; `timed`: with the fastest kernels, as on a device."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.log_severity_level = 4
     # A fixed order of sums: the same model gives the same golden tensors on the same machine.
-    options.use_deterministic_compute = True
+    options.use_deterministic_compute = not timed
     # x86 without VNNI overflows in U8S8 products: prove the graph, not that kernel. (kOrtSessionOptionsAvx2PrecisionMode)
-    options.add_session_config_entry("session.x64quantprecision", "1")
+    # The exact products take twice the time on CPUs that have it.
+    options.add_session_config_entry("session.x64quantprecision", "0" if timed else "1")
     # A float bias stays one: rounded to the scale of integers it would give other answers than the graph says, and than a device gives
     # whose profile forbids it. (TensorRT refuses what these make: int32 DequantizeLinears, onnxruntime#22889.)
     options.add_session_config_entry(
