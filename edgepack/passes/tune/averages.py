@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from edgepack.passes.tune.graph import Array, Graph, attribute
+from edgepack.passes.tune.graph import Array, Graph, attribute, dense_conv
 
 #: How many times as large as the kernel the matrix may be.
 _MOST_GROWTH = 2
@@ -29,18 +29,12 @@ def multiply_averages(graph: Graph) -> int:
 
 def _matrix(graph: Graph, conv: onnx.NodeProto) -> Array | None:
     """[inputs · height · width, outputs]: what each place adds to each mean."""
-    x, y = graph.shape(conv.input[0]), graph.shape(conv.output[0])
-    kernel = graph.floats(conv.input[1])
-    known = all(graph.floats(name) is not None for name in conv.input[1:] if name)
-    if x is None or y is None or len(x) != 4 or kernel is None or not known:
+    dense = dense_conv(graph, conv)
+    if dense is None:
         return None
-    plain = (
-        attribute(conv, "group", 1) == 1
-        and set(attribute(conv, "dilations", [1])) == {1}
-        and attribute(conv, "auto_pad", "NOTSET") in ("NOTSET", "VALID")
-    )
+    x, y, kernel = dense
     tall, wide = kernel.shape[2:]
-    if not plain or x[2] * x[3] > _MOST_GROWTH * tall * wide:
+    if x[2] * x[3] > _MOST_GROWTH * tall * wide:
         return None
     top, left, bottom, right = attribute(conv, "pads", [0] * 4)
     down, across = attribute(conv, "strides", [1, 1])

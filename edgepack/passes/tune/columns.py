@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from edgepack.passes.tune.graph import Array, Graph, attribute
+from edgepack.passes.tune.graph import Array, Graph, attribute, dense_conv
 
 #: Bytes that VNNI multiplies and adds in one step, and channels that a kernel makes in one: fewer of either are handled one by one.
 _DOT, _LANES = 4, 16
@@ -60,16 +60,10 @@ def merge_columns(graph: Graph) -> int:
 
 
 def _columns(graph: Graph, conv: onnx.NodeProto) -> _Columns | None:
-    x, y = graph.shape(conv.input[0]), graph.shape(conv.output[0])
-    kernel = graph.floats(conv.input[1])
-    known = all(graph.floats(name) is not None for name in conv.input[1:] if name)
-    if x is None or y is None or len(x) != 4 or kernel is None or not known:
+    dense = dense_conv(graph, conv)
+    if dense is None or graph.opset < _FIRST_OPSET:
         return None
-    if graph.opset < _FIRST_OPSET:
-        return None
-    plain = attribute(conv, "group", 1) == 1 and set(attribute(conv, "dilations", [1])) == {1}
-    if not plain or attribute(conv, "auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-        return None
+    x, y, kernel = dense
     if x[3] == 1 or (kernel.shape[1] % _DOT == 0 and kernel.shape[0] >= _LANES):
         return None
     return next(_fitting(conv, kernel, x[3], y[3]), None)

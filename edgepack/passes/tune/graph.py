@@ -224,6 +224,24 @@ def along(values: Array | None, shape: tuple[int, ...] | None, axis: int) -> Arr
     return np.broadcast_to(values.reshape(-1), (shape[axis],))
 
 
+def dense_conv(
+    graph: Graph, conv: onnx.NodeProto
+) -> tuple[tuple[int, ...], tuple[int, ...], Array] | None:
+    """The shapes of a Conv's input and output and its kernel, float32 [outputs, inputs, height, width]; None unless all of it is known:
+    two-dimensional, of one group, undilated, its padding in numbers, its weight and bias constants."""
+    x, y = graph.shape(conv.input[0]), graph.shape(conv.output[0])
+    kernel = graph.floats(conv.input[1])
+    known = all(graph.floats(name) is not None for name in conv.input[1:] if name)
+    if x is None or y is None or len(x) != 4 or kernel is None or not known:
+        return None
+    plain = (
+        attribute(conv, "group", 1) == 1
+        and set(attribute(conv, "dilations", [1])) == {1}
+        and attribute(conv, "auto_pad", "NOTSET") in ("NOTSET", "VALID")
+    )
+    return (x, y, kernel) if plain else None
+
+
 def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
     """An attribute's value: a number, text, a list, or a tensor."""
     for held in node.attribute:
