@@ -50,9 +50,7 @@ def _measured(precision: ChosenPrecision) -> list[str]:
     gate = precision.gate
     lines = []
     if gate is not None:
-        lines.append(
-            f"accuracy: {gate.metric} on {gate.samples} samples ({gate.data}), may drop by {gate.max_drop:g} {gate.unit}".rstrip()
-        )
+        lines.append(f"accuracy: {gate.said}")
     for attempt in precision.tried:
         options = json.dumps(attempt.options, sort_keys=True)
         outcome = attempt.failure or f"drop {attempt.drop}, {attempt.size} bytes"

@@ -160,15 +160,32 @@ class SourceModel(BaseModel):
 
 
 class GateRecord(BaseModel):
-    """How accuracy was measured: what, on how many samples of which data, and how much may be lost."""
+    """How accuracy was measured: what, on how many samples of which data, and how much may be lost.
+
+    `judged_by`: of agreement with the float model, by what each output was judged: "classes" or "values".
+    """
 
     model_config = _STRICT
     metric: str
+    judged_by: dict[str, Literal["classes", "values"]] = Field(default_factory=dict)
     unit: str
     max_drop: Bound
     samples: int
     data: str
     sha256: Sha256
+
+    @property
+    def said(self) -> str:
+        """In words: `agreement of classes (scores) and values (boxes) on 32 samples of calibration data, may drop by 1 points`."""
+        return f"{self._metric} on {self.samples} samples of {self.data}, may drop by {self.max_drop:g} {self.unit}".rstrip()
+
+    @property
+    def _metric(self) -> str:
+        kinds = sorted(set(self.judged_by.values()))
+        if len(kinds) < 2:
+            return " of ".join((self.metric, *kinds))
+        outputs = {k: ", ".join(n for n, j in self.judged_by.items() if j == k) for k in kinds}
+        return f"{self.metric} of " + " and ".join(f"{k} ({outputs[k]})" for k in kinds)
 
 
 class Attempt(BaseModel):

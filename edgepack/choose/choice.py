@@ -181,7 +181,7 @@ class Chooser:
 
 
 _REMEDY = (
-    "give more representative --calibration data, allow more with --max-drop, or use --precision auto, "
+    "give more representative --calibration data, labels to measure with (--eval), allow more with --max-drop, or use --precision auto, "
     "which falls back to a precision that holds"
 )
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
 
 from edgepack.artifact import ModelFile
-from edgepack.prove.accuracy import Metric, agreement
+from edgepack.prove.accuracy import Agreement, Judge, Metric, agreement
 from edgepack.prove.engine import Tensors, answer_each
 from edgepack.runtimes import Provider
 
@@ -53,6 +53,12 @@ class Gate:
     digest: str
     _known: dict[tuple[str, str, str], Measured] = field(default_factory=dict, compare=False)
     _references: dict[str, float] = field(default_factory=dict, compare=False)
+    _judged: dict[str, Judge] = field(default_factory=dict, compare=False)
+
+    @property
+    def judged_by(self) -> Mapping[str, Judge]:
+        """Of agreement, once something was measured: by what each output was judged, "classes" or "values"."""
+        return self._judged
 
     @property
     def name(self) -> str:
@@ -87,8 +93,8 @@ class Gate:
         self, model: ModelFile, float_model: ModelFile, engine: Provider | None
     ) -> Measured:
         if self.metric is None:
-            both = zip(self._answers(model, engine), self._answers(float_model), strict=True)
-            score, reference = agreement(both), 100.0
+            outputs = self._agreement(model, float_model, engine)
+            score, reference = min(o.points for o in outputs.values()), 100.0
             drop = reference - score
         else:
             score, reference = self._score(model, engine), self._reference(float_model)
@@ -97,6 +103,14 @@ class Gate:
         return Measured(
             score=score, reference=reference, drop=drop, holds=bool(drop <= self.max_drop)
         )
+
+    def _agreement(
+        self, model: ModelFile, float_model: ModelFile, engine: Provider | None
+    ) -> dict[str, Agreement]:
+        both = zip(self._answers(model, engine), self._answers(float_model), strict=True)
+        outputs = agreement(both)
+        self._judged.update({name: o.judged_by for name, o in outputs.items()})
+        return outputs
 
     def _reference(self, float_model: ModelFile) -> float:
         """The float model's own score: all candidates made from it share it."""

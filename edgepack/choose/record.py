@@ -21,6 +21,7 @@ def record(choice: Choice, gate: Gate | None) -> ChosenPrecision:
         if gate is None
         else GateRecord(
             metric=gate.name,
+            judged_by=dict(gate.judged_by),
             unit=gate.unit,
             max_drop=gate.max_drop,
             samples=gate.samples,

@@ -80,11 +80,7 @@ def tried_table(console: Console, result: BuildResult) -> None:
     accuracy, gate = result.accuracy, result.accuracy.gate
     if gate is None:
         return
-    table = Table(
-        title=f"{result.target}: {gate.metric} on {gate.samples} samples of {gate.data}, "
-        f"may drop by {gate.max_drop:g} {gate.unit}".rstrip(),
-        title_justify="left",
-    )
+    table = Table()
     table.add_column("tried", ratio=1)
     times = ["ms, one thread here"] if result.timings else []
     for heading in ("drop", "size", *times, ""):
@@ -104,6 +100,7 @@ def tried_table(console: Console, result: BuildResult) -> None:
             *["" if timed is None else f"{timed.median_ms:.3g}" for _ in times],
             "[green]holds[/]" if attempt.holds else "[red]loses too much[/]",
         )
+    console.print(f"{result.target}: {gate.said}", style="italic", markup=False, highlight=False)
     console.print(table)
     if len(accuracy.tried) > len(shown):
         console.print(

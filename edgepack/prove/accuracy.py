@@ -17,6 +17,8 @@ from edgepack.prove.engine import Tensors
 #: A feed's outputs by name, and its labels; they come one at a time, so that what is large need not be held.
 Pairs = Iterable[tuple[Tensors, NDArray[Any]]]
 ScoreFunction = Callable[[Pairs], float]
+#: What agreement at an output is of.
+Judge = Literal["classes", "values"]
 METRICS = ("top1", "top5", "mse", "mae", "iou")
 
 
@@ -79,11 +81,28 @@ def require_measurable(name: str | None, *, labelled: bool, max_drop: float | No
         )
 
 
-def agreement(pairs: Iterable[tuple[Tensors, Tensors]]) -> float:
-    """How far a model says what the float model says, in points of 100: the least over its outputs.
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How far two models say the same at one output.
 
-    For scores of classes ([batch, classes], two or more): how often the same class is first. For anything else: 100 · (1 − the
-    error's root mean square over that of the float output about its mean), not below 0.
+    Attributes:
+        points: of 100.
+        judged_by: "classes": how often the same class is first. "values": 100 · (1 − the error's root mean square over that of the
+            float output about its mean), not below 0.
+    """
+
+    points: float
+    judged_by: Judge
+
+
+def agreement(pairs: Iterable[tuple[Tensors, Tensors]]) -> dict[str, Agreement]:
+    """How far a model says what the float model says, by output.
+
+    Probabilities ([batch, 2 or more] that sum to 1) are judged by which class is first; other rows of numbers, where all places compete
+    on equal terms, as a classifier's scores do for samples of all kinds. Where the place alone says how large a number is, as among
+    the coordinates of landmarks, or for samples that are all alike, the same place comes first whatever is broken: then the values
+    count, as they do for all else. The places' intraclass correlation tells: one half or more (ICC(1) of Shrout and Fleiss 1979,
+    "Intraclass correlations: uses in assessing rater reliability").
 
     Args: pairs: (the model's outputs, the float model's), a feed each.
     """
@@ -91,37 +110,71 @@ def agreement(pairs: Iterable[tuple[Tensors, Tensors]]) -> float:
     for given, wanted in pairs:
         for name, values in wanted.items():
             sums[name].add(given[name], values)
-    return min(s.agreement() for s in sums.values())
+    return {name: s.agreement() for name, s in sums.items()}
 
 
 @dataclass(kw_only=True)
 class _Sums:
-    """What agreement needs to know of one output."""
+    """What agreement needs to know of one output.
+
+    Attributes:
+        same: rows in which the same place comes first.
+        places: the float output's sum at each place of a row, while it looks like scores of classes.
+        probable: every row has been of probabilities.
+    """
 
     same: int = 0
     rows: int = 0
     ranked: bool = True
+    probable: bool = True
+    places: NDArray[np.float64] | float = 0.0
     error: float = 0.0
     total: float = 0.0
     squares: float = 0.0
     count: int = 0
 
     def add(self, given: NDArray[Any], wanted: NDArray[Any]) -> None:
+        g, w = np.asarray(given, np.float64), np.asarray(wanted, np.float64)
         self.ranked = self.ranked and wanted.ndim == 2 and wanted.shape[1] > 1
         if self.ranked:
             self.same += int((given.argmax(axis=1) == wanted.argmax(axis=1)).sum())
             self.rows += len(wanted)
-        g, w = np.asarray(given, np.float64), np.asarray(wanted, np.float64)
+            self.places = self.places + w.sum(axis=0)
+            self.probable = self.probable and _are_probabilities(w)
         self.error += float(np.sum((g - w) ** 2))
         self.total += float(w.sum())
         self.squares += float(np.sum(w**2))
         self.count += w.size
 
-    def agreement(self) -> float:
+    def agreement(self) -> Agreement:
+        if not self._of_classes():
+            return Agreement(points=self._of_values(), judged_by="values")
+        finite = np.isfinite(self.error)
+        return Agreement(
+            points=100.0 * self.same / self.rows if finite else 0.0, judged_by="classes"
+        )
+
+    def _of_classes(self) -> bool:
+        if not self.ranked or self.rows == 0:
+            return False
+        return self.probable or self._place_correlation() < 0.5
+
+    def _place_correlation(self) -> float:
+        """How much of an entry its place in the row says: from 0, nothing, to 1, all."""
+        places = self.count // self.rows
+        if self.rows == 1:
+            return 1.0
+        mean = self.total**2 / self.count
+        between = float(np.sum(np.square(self.places))) / self.rows - mean
+        within = self.squares - mean - between
+        # Mean squares.
+        between, within = between / (places - 1), within / (places * (self.rows - 1))
+        whole = between + (self.rows - 1) * within
+        return (between - within) / whole if whole > 0.0 else 1.0
+
+    def _of_values(self) -> float:
         if not np.isfinite(self.error):
             return 0.0
-        if self.ranked:
-            return 100.0 * self.same / self.rows if self.rows else 100.0
         spread = self.squares - self.total**2 / self.count if self.count else 0.0
         # Rounding leaves a trace where all values are the same.
         if spread <= 1e-12 * self.squares:
@@ -129,6 +182,10 @@ class _Sums:
         if spread == 0.0:
             return 100.0 if self.error == 0.0 else 0.0
         return 100.0 * max(0.0, 1.0 - float(np.sqrt(self.error / spread)))
+
+
+def _are_probabilities(rows: NDArray[np.float64]) -> bool:
+    return bool((rows >= 0.0).all() and (np.abs(rows.sum(axis=1) - 1.0) < 1e-3).all())
 
 
 def _top(count: int) -> ScoreFunction:

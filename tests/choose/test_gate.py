@@ -61,9 +61,11 @@ def test_without_labels_agreement_with_the_float_model_is_measured(
 ) -> None:
     same = gate_with(None, 1.0).measured(model, model)
     assert (same.score, same.reference, same.drop, same.holds) == (100.0, 100.0, 0.0, True)
-    other = gate_with(None, 1.0).measured(shifted(model, tmp_path), model)
+    gate = gate_with(None, 1.0)
+    other = gate.measured(shifted(model, tmp_path), model)
     assert other.drop > 1.0
     assert not other.holds
+    assert gate.judged_by == {"probabilities": "classes"}
 
 
 def test_with_labels_the_drop_is_from_the_float_models_own_score(

@@ -10,6 +10,7 @@ from rich.console import Console
 from edgepack.bundle.manifest import Attempt, ChosenPrecision, GateRecord
 from edgepack.cli.show import tried_table
 from edgepack.pipeline import BuildResult
+from edgepack.prove.accuracy import Judge
 
 
 def attempt(*kept: str, drop: float, holds: bool, shipped: bool = False) -> Attempt:
@@ -25,9 +26,10 @@ def attempt(*kept: str, drop: float, holds: bool, shipped: bool = False) -> Atte
     )
 
 
-def shown(*tried: Attempt) -> str:
+def shown(*tried: Attempt, metric: str = "top1", **judged_by: Judge) -> str:
     gate = GateRecord(
-        metric="top1",
+        metric=metric,
+        judged_by=judged_by,
         unit="points",
         max_drop=0.5,
         samples=10,
@@ -73,3 +75,12 @@ def test_where_none_holds_the_one_that_loses_least_is() -> None:
         attempt("a", "b", drop=0.7, holds=False),
     )
     assert "2 layers in float: a, b" in said
+
+
+def test_the_table_says_by_what_each_output_was_judged() -> None:
+    held = attempt(drop=0.1, holds=True, shipped=True)
+    said = shown(held, metric="agreement", scores="classes", more="classes")
+    assert "android: agreement of classes on 10 samples" in said
+    said = shown(held, metric="agreement", boxes="values", scores="classes")
+    assert "agreement of classes (scores) and values (boxes) on 10 samples" in said
+    assert "android: top1 on 10 samples" in shown(held)
