@@ -1,4 +1,4 @@
-"""Nodes in an order in which each comes after those it takes from."""
+"""Through an ONNX graph and the graphs inside it: all nodes, what each takes, and an order in which each comes after those it takes from."""
 
 from __future__ import annotations
 
@@ -7,6 +7,33 @@ from collections.abc import Iterator, Sequence
 import onnx
 
 _UNSEEN, _OPEN, _DONE = range(3)
+
+
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs in a node's attributes: branches and bodies."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """All nodes, each before those of its subgraphs."""
+    for node in graph.node:
+        yield node
+        for inner in subgraphs(node):
+            yield from all_nodes(inner)
+
+
+def taken(node: onnx.NodeProto) -> Iterator[str]:
+    """Names a node takes, each as often as it does: its inputs, then what its subgraphs take or pass on from outside."""
+    yield from (name for name in node.input if name)
+    for graph in subgraphs(node):
+        own = {v.name for v in graph.input} | {i.name for i in graph.initializer}
+        own |= {s.values.name for s in graph.sparse_initializer}
+        own |= {name for inner in graph.node for name in inner.output}
+        yield from (name for inner in graph.node for name in taken(inner) if name not in own)
+        yield from (v.name for v in graph.output if v.name not in own)
 
 
 def in_order(nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
@@ -35,13 +62,3 @@ def in_order(nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
                 state[i] = _DONE
                 order.append(nodes[i])
     return order
-
-
-def taken(node: onnx.NodeProto) -> Iterator[str]:
-    """Names a node takes: its inputs, and what its subgraphs take from outside (and what they have inside, which may share a name)."""
-    yield from node.input
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            for inner in graph.node:
-                yield from taken(inner)
-            yield from (v.name for v in graph.output)

@@ -15,7 +15,7 @@ from onnx import helper
 from edgepack import onnxfile, weights
 from edgepack.artifact import Dim, Format, ModelFile
 from edgepack.legality.inference import typed
-from edgepack.topology import in_order, taken
+from edgepack.topology import in_order, subgraphs, taken
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,7 +53,7 @@ class Node:
     @property
     def takes(self) -> tuple[str, ...]:
         """Names of all it needs, what its bodies take from outside too."""
-        return tuple(dict.fromkeys(name for name in taken(self.proto) if name))
+        return tuple(dict.fromkeys(taken(self.proto)))
 
     def attribute(self, name: str, default: Any = None) -> Any:
         """An attribute's value (texts as str), or `default`."""
@@ -126,12 +126,8 @@ class GraphView:
             ):
                 self._takers.setdefault(name, []).append(node)
             yield node
-            for attribute in proto.attribute:
-                for body in (
-                    *([attribute.g] if attribute.HasField("g") else []),
-                    *attribute.graphs,
-                ):
-                    yield from self._enter(body, node)
+            for body in subgraphs(proto):
+                yield from self._enter(body, node)
 
     def bodies(self, node: Node) -> tuple[Node, ...]:
         """The nodes in a control-flow node's bodies, one level down."""

@@ -35,12 +35,12 @@ class Graph:
         self._model = model
         self._folder = folder
         self._fed = {v.name for v in model.graph.input}
-        nodes = [n for g in weights.graphs(model) for n in g.node]
         self._taken_inside = {
             name for n in model.graph.node for name in Counter(taken(n)) - Counter(n.input)
         }
-        self._names = {name for n in nodes for name in (*n.output, *taken(n))}
-        self._names |= {i.name for i in model.graph.initializer} | self._fed | self.outputs
+        graphs = [g for g in weights.graphs(model) if isinstance(g, onnx.GraphProto)]
+        self._names = {name for g in graphs for n in g.node for name in (*n.input, *n.output)}
+        self._names |= {v.name for g in graphs for v in (*g.initializer, *g.input, *g.output)}
         self._read()
 
     def nodes(self, *kinds: str) -> Iterator[onnx.NodeProto]:
