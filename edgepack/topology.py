@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import onnx
 
@@ -34,6 +34,16 @@ def taken(node: onnx.NodeProto) -> Iterator[str]:
         own |= {name for inner in graph.node for name in inner.output}
         yield from (name for inner in graph.node for name in taken(inner) if name not in own)
         yield from (v.name for v in graph.output if v.name not in own)
+
+
+def constants(nodes: Iterable[onnx.NodeProto], given: Iterable[str]) -> set[str]:
+    """The names `given`, and those of what nodes, in an order in which they can run, compute of these alone; nothing random."""
+    known = set(given)
+    for node in nodes:
+        random = node.op_type.startswith(("Random", "Multinomial", "Bernoulli"))
+        if not random and known.issuperset(taken(node)):
+            known.update(name for name in node.output if name)
+    return known
 
 
 def in_order(nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from edgepack.topology import all_nodes, in_order, taken
+from edgepack.topology import all_nodes, constants, in_order, taken
 from tests.models import BOOL, FLOAT, INT64, tensors, value
 
 
@@ -44,6 +44,19 @@ def test_what_a_body_is_given_and_passes_on_is_its_own() -> None:
     assert [n.name for n in all_nodes(helper.make_graph([node], "g", [], []))] == [
         *("loop", "if", "add", "turn", "add", "turn")
     ]
+
+
+def test_what_is_computed_of_constants_alone_is_constant_and_what_is_random_is_not() -> None:
+    nodes = [
+        helper.make_node("Constant", [], ["c"], value_float=1.0),
+        helper.make_node("RandomNormal", [], ["noise"], shape=[1]),
+        helper.make_node("Neg", ["outer"], ["turned"]),
+        branching(),
+        helper.make_node("Dropout", ["y"], ["", "mask"]),
+        helper.make_node("Add", ["y", "noise"], ["end"]),
+        helper.make_node("Add", ["y", "x"], ["other"]),
+    ]
+    assert constants(nodes, ["outer"]) == {"outer", "c", "turned", "y", "mask"}
 
 
 def test_a_node_comes_after_what_its_subgraphs_take() -> None:

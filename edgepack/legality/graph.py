@@ -114,11 +114,10 @@ class GraphView:
         for value in (*graph.input, *graph.output, *graph.value_info):
             self._types.setdefault(value.name, value.type)
         for proto in in_order(graph.node):
-            if proto.op_type == "Constant" and proto.domain in onnxfile.ONNX_DOMAINS:
-                tensor = _constant(proto)
-                if tensor is not None:
-                    self._tensors[proto.output[0]] = tensor
-                    continue
+            tensor = onnxfile.constant(proto)
+            if tensor is not None:
+                self._tensors[proto.output[0]] = tensor
+                continue
             node = Node(proto=proto, inside=inside)
             self._makers.update((name, node) for name in node.outputs)
             for name in (
@@ -194,19 +193,3 @@ def _dtype(kind: int) -> str:
     if kind == onnx.TensorProto.STRING:
         return "string"
     return str(helper.tensor_dtype_to_np_dtype(kind).name)
-
-
-def _constant(node: onnx.NodeProto) -> onnx.TensorProto | None:
-    """The tensor in a Constant node; None for forms that hold none (sparse, texts)."""
-    for attribute in node.attribute:
-        if attribute.name == "value":
-            tensor: onnx.TensorProto = attribute.t
-            return tensor
-        if attribute.name in ("value_float", "value_floats", "value_int", "value_ints"):
-            value = helper.get_attribute_value(attribute)
-            kind = onnx.TensorProto.FLOAT if "float" in attribute.name else onnx.TensorProto.INT64
-            plural = attribute.name.endswith("s")
-            return helper.make_tensor(
-                node.output[0], kind, [len(value)] if plural else [], value if plural else [value]
-            )
-    return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from onnx import helper
 
 from edgepack.errors import StepError
 from edgepack.prove.engine import Tensors, run_session, session_options
-from edgepack.topology import taken
+from edgepack.topology import constants, taken
 
 #: What all samples' tensors between two stages may take: 512 MiB. Beyond it, as many samples are let go as it takes.
 BUDGET_BYTES = 1 << 29
@@ -34,7 +34,10 @@ class StagedRun:
         self._budget_bytes = budget_bytes
         self._constants = {i.name: i for i in model.graph.initializer}
         self._known: list[dict[str, NDArray[Any]]] = [dict(feed) for feed in feeds]
-        self._fixed, self._moving = _apart(model.graph.node, self._constants)
+        known = constants(model.graph.node, self._constants)
+        # Each stage makes what is constant anew, where it takes it.
+        self._fixed = [n for n in model.graph.node if not known.isdisjoint(n.output)]
+        self._moving = [n for n in model.graph.node if known.isdisjoint(n.output)]
 
     def stages(self, ends: Collection[str]) -> Iterator[tuple[str, list[NDArray[Any]]]]:
         """Runs up to each node in `ends` (names) and gives its name and, for each sample, its first output.
@@ -123,19 +126,3 @@ class StagedRun:
             part.graph.input.append(helper.make_tensor_value_info(name, kind, None))
         part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
         return part
-
-
-def _apart(
-    nodes: Sequence[onnx.NodeProto], constants: Mapping[str, onnx.TensorProto]
-) -> tuple[list[onnx.NodeProto], list[onnx.NodeProto]]:
-    """Nodes whose results are constant, which each stage makes anew where it takes them; and all others."""
-    known = set(constants)
-    fixed: list[onnx.NodeProto] = []
-    moving: list[onnx.NodeProto] = []
-    for node in nodes:
-        names = set(taken(node))
-        is_fixed = names <= known if names else node.op_type == "Constant"
-        (fixed if is_fixed else moving).append(node)
-        if is_fixed:
-            known |= set(node.output)
-    return fixed, moving

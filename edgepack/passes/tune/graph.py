@@ -81,12 +81,9 @@ class Graph:
 
     def value(self, name: str) -> Array | None:
         """A constant, not to be written into; None for what is not one."""
-        tensor = self._initializers.get(name)
-        if tensor is not None:
-            return None if name in self._fed else weights.array(tensor, self._folder)
-        node = self.maker(name, "Constant")
-        held = None if node is None else attribute(node, "value")
-        return np.asarray(numpy_helper.to_array(held)) if isinstance(held, TensorProto) else None
+        maker = self._makers.get(name)
+        tensor = self._initializers.get(name) if maker is None else onnxfile.constant(maker)
+        return None if tensor is None or name in self._fed else weights.array(tensor, self._folder)
 
     def is_constant(self, name: str) -> bool:
         """Whether a value is a constant, or computed of constants alone."""
