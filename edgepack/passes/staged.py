@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from edgepack.errors import StepError
-from edgepack.prove.engine import Tensors, run_session, session_options
+from edgepack.prove.engine import Tensors, create_session, run_session, session_options
 from edgepack.topology import constants, taken
 
 #: What all samples' tensors between two stages may take: 512 MiB. Beyond it, as many samples are let go as it takes.
@@ -86,18 +86,8 @@ class StagedRun:
     def _open(
         self, stage: Sequence[onnx.NodeProto], given: Sequence[str], wanted: Sequence[str]
     ) -> Any:
-        import onnxruntime as ort
-
-        part = self._part(stage, given, wanted)
-        try:
-            session = ort.InferenceSession(
-                part.SerializeToString(), session_options(), providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:
-            raise StepError(
-                f"onnxruntime {ort.__version__} cannot open the part that ends in {stage[-1].name}: {error}",
-                "the message names the node",
-            ) from error
+        part = self._part(stage, given, wanted).SerializeToString()
+        session = create_session(part, session_options(), f"the part that ends in {stage[-1].name}")
         others = [o for o in session.get_outputs() if not o.type.startswith("tensor(")]
         if others:
             raise StepError(
