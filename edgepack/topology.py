@@ -46,6 +46,23 @@ def constants(nodes: Iterable[onnx.NodeProto], given: Iterable[str]) -> set[str]
     return known
 
 
+def value_names(graph: onnx.GraphProto) -> set[str]:
+    """The names of all values, in subgraphs too."""
+    graphs = [graph, *(inner for node in all_nodes(graph) for inner in subgraphs(node))]
+    found = {name for g in graphs for node in g.node for name in (*node.input, *node.output)}
+    return found | {v.name for g in graphs for v in (*g.initializer, *g.input, *g.output)}
+
+
+def fresh(wish: str, names: set[str]) -> str:
+    """A name that is not in `names`, the same in every run: `wish`, or that with a number. It is in `names` from then on."""
+    name, count = wish, 0
+    while name in names:
+        count += 1
+        name = f"{wish}_{count}"
+    names.add(name)
+    return name
+
+
 def in_order(nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
     """The nodes in topological order; those that stand in one already keep it.
 

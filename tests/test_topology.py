@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from edgepack.topology import all_nodes, constants, in_order, taken
+from edgepack.topology import all_nodes, constants, fresh, in_order, taken, value_names
 from tests.models import BOOL, FLOAT, INT64, tensors, value
 
 
@@ -57,6 +57,13 @@ def test_what_is_computed_of_constants_alone_is_constant_and_what_is_random_is_n
         helper.make_node("Add", ["y", "x"], ["other"]),
     ]
     assert constants(nodes, ["outer"]) == {"outer", "c", "turned", "y", "mask"}
+
+
+def test_a_fresh_name_is_none_that_a_subgraph_has() -> None:
+    graph = helper.make_graph([branching()], "g", [value("x", FLOAT, [1])], [])
+    names = value_names(graph)
+    assert names == {"c", "y", "x", "outer", "own", "sum", "given"}
+    assert [fresh("own", names), fresh("own", names), fresh("z", names)] == ["own_1", "own_2", "z"]
 
 
 def test_a_node_comes_after_what_its_subgraphs_take() -> None:

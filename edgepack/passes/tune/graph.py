@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edgepack import onnxfile, weights
-from edgepack.topology import in_order, taken
+from edgepack.topology import fresh, in_order, taken, value_names
 
 Array = NDArray[Any]
 
@@ -38,9 +38,7 @@ class Graph:
         self._taken_inside = {
             name for n in model.graph.node for name in Counter(taken(n)) - Counter(n.input)
         }
-        graphs = [g for g in weights.graphs(model) if isinstance(g, onnx.GraphProto)]
-        self._names = {name for g in graphs for n in g.node for name in (*n.input, *n.output)}
-        self._names |= {v.name for g in graphs for v in (*g.initializer, *g.input, *g.output)}
+        self._names = value_names(model.graph)
         self._read()
 
     def nodes(self, *kinds: str) -> Iterator[onnx.NodeProto]:
@@ -104,13 +102,8 @@ class Graph:
         return values if values is not None and values.dtype == np.float32 else None
 
     def fresh(self, hint: str) -> str:
-        """A name that nothing has, the same in every run."""
-        name, count = hint, 0
-        while name in self._names:
-            count += 1
-            name = f"{hint}_{count}"
-        self._names.add(name)
-        return name
+        """A name that nothing has, the same in every run: the hint, or that with a number."""
+        return fresh(hint, self._names)
 
     def constant(self, values: Array, hint: str) -> str:
         """The name of a new constant."""
