@@ -123,6 +123,23 @@ def is_quantized(model: onnx.ModelProto) -> bool:
     return any(node.op_type == "DequantizeLinear" for node in model.graph.node)
 
 
+def constant(node: onnx.NodeProto) -> onnx.TensorProto | None:
+    """The tensor in a Constant node; None for other nodes, and for forms that hold none (sparse, texts)."""
+    held = node.attribute if node.op_type == "Constant" and node.domain in ONNX_DOMAINS else ()
+    for attribute in held:
+        if attribute.name == "value":
+            tensor: onnx.TensorProto = attribute.t
+            return tensor
+        if attribute.name in ("value_float", "value_floats", "value_int", "value_ints"):
+            value = helper.get_attribute_value(attribute)
+            kind = onnx.TensorProto.FLOAT if "float" in attribute.name else onnx.TensorProto.INT64
+            plural = attribute.name.endswith("s")
+            return helper.make_tensor(
+                node.output[0], kind, [len(value)] if plural else [], value if plural else [value]
+            )
+    return None
+
+
 def trim(model: onnx.ModelProto) -> None:
     """Drop operator sets no node uses, and texts that say who made the file."""
     used = {"" if d == "ai.onnx" else d for d in node_domains(model)} | {""}

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edgepack.errors import ModelError
+from edgepack.topology import subgraphs
 
 #: The most that stays in one .onnx file. protobuf ends at 2 GiB (2^31 − 1), onnxruntime and the browser read one file more easily
 #: than two, and what steps and tools add to the graph itself needs room: 128 MiB.
@@ -79,10 +80,7 @@ def graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.FunctionPr
         graph = waiting.popleft()
         yield graph
         for node in graph.node:
-            for attribute in node.attribute:
-                if attribute.HasField("g"):
-                    waiting.append(attribute.g)
-                waiting.extend(attribute.graphs)
+            waiting.extend(subgraphs(node))
 
 
 def size_bytes(tensor: onnx.TensorProto) -> int:

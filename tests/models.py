@@ -13,9 +13,12 @@ from edgepack import onnxfile
 from edgepack.artifact import ModelFile
 from edgepack.cache import Cache
 from edgepack.calibrate.calibrator import Calibrator
+from edgepack.passes.int8 import Int8
+from edgepack.passes.registry import make_step
 from edgepack.passes.step import Step, StepContext, StepResult
 from edgepack.prove.engine import answers
 from edgepack.samples.opening import open_samples
+from edgepack.targets import load_target
 
 #: A dimension in these models: a size, or the name of a free one.
 Shape = Sequence[int | str]
@@ -132,6 +135,14 @@ def write(proto: onnx.ModelProto, path: Path) -> Path:
 def wrap(proto: onnx.ModelProto, folder: Path, name: str = "start") -> ModelFile:
     """The model as it travels between steps."""
     return onnxfile.save(proto, folder / f"{name}.onnx")
+
+
+def int8_recipe(target: str) -> Int8:
+    """The INT8 step as a target's profile has it."""
+    (spec,) = (s for s in load_target(target).precisions["int8"].steps if s.name == Int8.name)
+    step = make_step(spec.name, spec.options)
+    assert isinstance(step, Int8)
+    return step
 
 
 def run_step(step: Step, start: ModelFile, folder: Path, calibration: object = None) -> StepResult:

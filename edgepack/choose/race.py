@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edgepack.artifact import ModelFile
-from edgepack.errors import StepError
 from edgepack.prove.apart import open_apart
-from edgepack.prove.engine import Tensors, session_options
+from edgepack.prove.engine import Tensors, create_session, session_options
 from edgepack.runtimes import Provider
 
 #: Rounds in which each model runs once, and the time after which no further round begins.
@@ -143,16 +142,5 @@ def timing(times_ms: Sequence[float]) -> Timing:
 
 
 def _open(model: Path | bytes) -> Any:
-    import onnxruntime as ort
-
-    options = session_options(timed=True)
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    source = model if isinstance(model, bytes) else str(model)
-    try:
-        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        name = "a matrix product" if isinstance(model, bytes) else model.name
-        raise StepError(
-            f"onnxruntime {ort.__version__} cannot open {name}: {error}",
-            "the graph is not legal for this runtime; the message names the node",
-        ) from error
+    name = model.name if isinstance(model, Path) else "a matrix product"
+    return create_session(model, session_options(timed=True), name)

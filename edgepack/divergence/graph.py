@@ -12,7 +12,7 @@ from onnx import TensorProto
 from edgepack.divergence.probe import FLOATS, Kind, Probe, Tap
 from edgepack.divergence.scales import Scale, scales
 from edgepack.prove.engine import Tensors
-from edgepack.topology import taken
+from edgepack.topology import constants, taken
 
 #: Operators whose output is their first input in another form.
 _CARRIERS = ("QuantizeLinear", "DequantizeLinear", "Identity")
@@ -104,7 +104,8 @@ def read_graph(probe: Probe, feed: Tensors) -> Graph:
     inputs = [s.name for s in probe.inputs]
     kinds |= {i.name: Kind(type="", shape=tuple(i.dims)) for i in probe.proto.graph.initializer}
     kinds |= {s.name: Kind(type=_TYPES[s.dtype], shape=feed[s.name].shape) for s in probe.inputs}
-    constant = _constants(probe.nodes, set(inputs), probe.proto)
+    held = {i.name for i in probe.proto.graph.initializer}.difference(inputs)
+    constant = constants(probe.nodes, held)
     root = {n: n for n in inputs}
     layers: list[Layer] = []
     for node in probe.nodes:
@@ -213,19 +214,3 @@ def _carries(node: onnx.NodeProto, kinds: dict[str, Kind]) -> bool:
     to = next((a.i for a in node.attribute if a.name == "to"), 0)
     kind = kinds.get(node.input[0])
     return to in _FLOAT_TYPES and kind is not None and kind.type in FLOATS
-
-
-def _constants(
-    nodes: Sequence[onnx.NodeProto], inputs: set[str], proto: onnx.ModelProto
-) -> set[str]:
-    """Names of weights and of what is computed from weights alone."""
-    constant = {i.name for i in proto.graph.initializer} - inputs
-    known = constant | inputs
-    for node in nodes:
-        # A subgraph's own names are not known out here.
-        given = {n for n in taken(node) if n in known}
-        random = node.op_type.startswith(("Random", "Multinomial", "Bernoulli"))
-        if not random and given <= constant:
-            constant |= set(node.output)
-        known |= set(node.output)
-    return constant

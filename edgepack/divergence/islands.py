@@ -15,6 +15,7 @@ from onnx import helper
 from edgepack.divergence.graph import Graph, Layer
 from edgepack.divergence.measure import Side
 from edgepack.divergence.probe import Kind
+from edgepack.topology import subgraphs
 
 #: What stands before the names of islands' tensors; no tool writes such.
 _PREFIX = "edgepack/island"
@@ -49,7 +50,7 @@ def island(graph: Graph, tensor: str, known: Collection[str]) -> Island | None:
     waiting = [made.layer]
     while waiting:
         layer = waiting.pop()
-        if any(x.HasField("g") or x.graphs for x in layer.proto.attribute):
+        if list(subgraphs(layer.proto)):
             return None
         for _, name in layer.inputs:
             source = graph.tensors[name].layer

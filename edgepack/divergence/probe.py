@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
@@ -16,8 +15,8 @@ from onnx import TensorProto, helper
 from edgepack import onnxfile, weights
 from edgepack.artifact import ModelFile
 from edgepack.divergence.scales import Scale
-from edgepack.errors import ModelError, StepError, first_line
-from edgepack.prove.engine import Tensors, open_session
+from edgepack.errors import ModelError
+from edgepack.prove.engine import Tensors, create_session, run_session, session_options
 from edgepack.topology import in_order, taken
 
 #: What holds the weights while the graph beside it is written again and again.
@@ -68,7 +67,6 @@ class Probe:
         self._take_weights(proto, model.path.parent)
         self.proto = proto
         self.inputs, self.outputs = model.inputs, model.outputs
-        self._count = 0
 
     def kinds(self, feed: Tensors) -> dict[str, Kind]:
         """What each node's outputs are, by name; the shape is None for what is no tensor. One run, in which every tensor is let go."""
@@ -136,27 +134,13 @@ class Probe:
 
     def session(self, proto: onnx.ModelProto) -> Any:
         """A session on a variant of this model's graph, with its weights. Raises StepError: onnxruntime refuses it."""
-        self._count += 1
-        path = self._folder / f"asked-{self._count}.onnx"
-        path.write_bytes(proto.SerializeToString())
-        try:
-            return open_session(path, optimize=False)
-        except StepError as error:
-            cause = error.cause.replace(str(path), self._name).replace(path.name, self._name)
-            raise StepError(cause, error.fix) from error
-        finally:
-            path.unlink()
+        options = session_options(optimize=False, folder=self._folder)
+        return create_session(proto.SerializeToString(), options, self._name)
 
     def run(self, session: Any, names: Sequence[str], feed: Tensors) -> list[NDArray[Any]]:
         """Outputs of a session of this model. Raises StepError: onnxruntime cannot run it on `feed`."""
-        try:
-            return [np.asarray(v) for v in session.run(list(names), dict(feed))]
-        except Exception as error:
-            shapes = ", ".join(f"{k} {v.dtype} {list(v.shape)}" for k, v in feed.items())
-            raise StepError(
-                f"onnxruntime cannot run {self._name} on {shapes}: {first_line(error)}",
-                "check the shapes (--shape, --batch) and the values of --inputs",
-            ) from error
+        values = run_session(session, self._name, feed, names)
+        return [values[name] for name in names]
 
     def _take_weights(self, proto: onnx.ModelProto, source: Path) -> None:
         """Make references of all large weights, into one file here."""

@@ -12,7 +12,7 @@ import onnx
 
 from edgepack.artifact import TensorSpec
 from edgepack.intake.identities import settle_identities
-from edgepack.intake.walk import reads, subgraphs
+from edgepack.topology import subgraphs, taken
 
 #: Free dimensions tf2onnx and others could not name.
 _NAMELESS = re.compile(r"(unk__\d+|\?|)")
@@ -86,20 +86,21 @@ def number_names(model: onnx.ModelProto, weights: Collection[str] = ()) -> dict[
     edges = {v.name for v in (*graph.input, *graph.output)}
     renames = _numbered(graph, edges, "", Counter(), weights)
     _rename(graph, renames)
-    used = {name for node in graph.node for name in reads(node)} | edges
-    _sort_constants(graph, used)
+    _sort_constants(graph)
     return renames
 
 
-def _sort_constants(graph: onnx.GraphProto, used: set[str]) -> None:
+def _sort_constants(graph: onnx.GraphProto) -> None:
     """Initializers by name, here and in subgraphs, those nothing uses dropped; in place, as they may be most of the memory."""
+    used = {name for node in graph.node for name in taken(node)}
+    used |= {v.name for v in (*graph.input, *graph.output)}
     for place in reversed(range(len(graph.initializer))):
         if graph.initializer[place].name not in used:
             del graph.initializer[place]
     graph.initializer.sort(key=lambda i: i.name)
     for node in graph.node:
         for inner in subgraphs(node):
-            _sort_constants(inner, used | {v.name for v in inner.output})
+            _sort_constants(inner)
 
 
 def _order(graph: onnx.GraphProto) -> None:
@@ -131,7 +132,7 @@ def _needed(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
             ordered.append(copy)
         else:
             stack.append((name, True))
-            stack.extend((n, False) for n in reversed(reads(graph.node[place])))
+            stack.extend((n, False) for n in reversed([*taken(graph.node[place])]))
     return ordered
 
 
@@ -165,7 +166,7 @@ def _numbered(
             for i, v in enumerate(inner.input):
                 name(v.name, f"{node.name}/{k}/input{i}")
             renames |= _numbered(inner, kept | set(renames), f"{node.name}/{k}/", Counter(), ())
-            for i, value in enumerate(n for n in reads(node) if n in initializers):
+            for i, value in enumerate(n for n in taken(node) if n in initializers):
                 name(value, f"{node.name}/{k}.{i}")
         for i, value in enumerate(node.output):
             name(value, f"{node.name}:{i}")

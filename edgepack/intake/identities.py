@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 from onnx import helper
 
-from edgepack.intake.walk import subgraphs
+from edgepack.topology import subgraphs
 
 
 def settle_identities(graph: onnx.GraphProto) -> None:

@@ -15,8 +15,8 @@ from edgepack.artifact import ModelFile, TensorSpec
 from edgepack.errors import UsageError
 from edgepack.intake.request import Layout
 from edgepack.intake.source import Source
-from edgepack.intake.walk import nodes, subgraphs
 from edgepack.prove.engine import Answers, Tensors
+from edgepack.topology import all_nodes, subgraphs
 
 #: Axis numbers of the one layout in the other.
 _PERMUTATIONS: dict[Layout, tuple[int, ...]] = {"nchw": (0, 3, 1, 2), "nhwc": (0, 2, 3, 1)}
@@ -160,7 +160,7 @@ def _is_transpose(node: Any, source: str, permutation: list[int]) -> bool:
 
 def _read_inside(outer: Sequence[Any], name: str) -> bool:
     """Whether a subgraph reads `name`; it is made to read the turned value."""
-    readers = [n for node in outer for graph in subgraphs(node) for n in nodes(graph)]
+    readers = [n for node in outer for graph in subgraphs(node) for n in all_nodes(graph)]
     for node in readers:
         if name in node.input:
             node.input[:] = [f"{name}/turned" if n == name else n for n in node.input]

@@ -9,7 +9,7 @@ import onnx
 
 from edgepack import onnxfile
 from edgepack.errors import ModelError
-from edgepack.intake.walk import nodes
+from edgepack.topology import all_nodes
 
 #: Nodes named for each operator; the count says how many there are.
 _NAMED = 4
@@ -57,7 +57,7 @@ def foreignnodes(model: onnx.ModelProto) -> Iterator[Any]:
     """The nodes, in subgraphs too, of operators that neither ONNX nor com.microsoft nor the model itself defines."""
     versions = {o.domain: o.version for o in model.opset_import}
     local = {(f.domain, f.name) for f in model.functions}
-    for node in nodes(model.graph):
+    for node in all_nodes(model.graph):
         if node.domain in onnxfile.ONNX_DOMAINS:
             known = onnx.defs.has(node.op_type, versions.get(node.domain, 1), "")
         else:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import onnx
 
 from edgepack.errors import ModelError, first_line
+from edgepack.intake.tensorflow.handlers import REWRITERS
 
 #: The newest that TensorRT 8.5 (JetPack 5) reads and tf2onnx 1.17 writes without gaps.
 OPSET = 17
@@ -39,6 +40,26 @@ def run_tf2onnx(mapped: Callable[[], Any]) -> onnx.ModelProto:
     finally:
         failures.close()
     return proto
+
+
+def translated(
+    main: Any, functions: Sequence[Any], handlers: Handlers, *, is_tflite: bool = False
+) -> Any:
+    """tf2onnx's graph of ONNX operators, of what it read of a TensorFlow graph or a TFLite file."""
+    from tf2onnx import tfonnx
+
+    return tfonnx.process_graphs(
+        main,
+        functions,
+        dict(handlers),
+        inputs_as_nchw=[],
+        outputs_as_nchw=[],
+        continue_on_error=False,
+        custom_rewriter=list(REWRITERS),
+        initialized_tables=None,
+        tensors_to_rename=None,
+        is_tflite=is_tflite,
+    )
 
 
 def _optimized(mapped: Callable[[], Any]) -> Any:

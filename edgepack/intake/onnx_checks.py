@@ -16,8 +16,8 @@ from onnx import TensorProto, numpy_helper
 
 from edgepack import skeleton, weights
 from edgepack.errors import ModelError, StepError
-from edgepack.intake.walk import subgraphs
 from edgepack.opsets import at_opset
+from edgepack.topology import subgraphs, taken
 
 #: More nodes than any model that runs on a device has (the largest unrolled ones have some 100,000), fewer than choke the tools.
 MAX_NODES = 250_000
@@ -120,7 +120,7 @@ def _sort(graph: onnx.GraphProto, around: frozenset[str]) -> None:
     waiting: dict[str, list[int]] = {}
     missing, ready, order = [], [], []
     for i, node in enumerate(graph.node):
-        needs = {n for n in _reads(node) if n in made and n not in known}
+        needs = {n for n in taken(node) if n in made and n not in known}
         missing.append(len(needs))
         for name in needs:
             waiting.setdefault(name, []).append(i)
@@ -147,17 +147,6 @@ def _sort(graph: onnx.GraphProto, around: frozenset[str]) -> None:
     for node in graph.node:
         for inner in subgraphs(node):
             _sort(inner, frozenset(known | made))
-
-
-def _reads(node: onnx.NodeProto) -> set[str]:
-    """Names a node reads, those its subgraphs read from around them too."""
-    names = set(node.input)
-    for graph in subgraphs(node):
-        own = {v.name for v in graph.input} | {i.name for i in graph.initializer}
-        own |= {name for inner in graph.node for name in inner.output}
-        inside = {name for inner in graph.node for name in _reads(inner)}
-        names |= (inside | {v.name for v in graph.output}) - own
-    return names
 
 
 def _forgive_unlisted(model: onnx.ModelProto) -> None:

@@ -11,7 +11,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from edgepack.errors import ModelError, UsageError
-from edgepack.intake.walk import reads
+from edgepack.topology import taken
 
 _AGAIN = "name them as they are in the file"
 
@@ -100,7 +100,7 @@ def _needed(graph: onnx.GraphProto, ends: Sequence[str], given: set[str]) -> set
             continue
         needed.add(name)
         if name in makers and name not in given:
-            todo.extend(reads(makers[name]))
+            todo.extend(taken(makers[name]))
     return needed
 
 

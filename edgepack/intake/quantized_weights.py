@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from edgepack.intake.walk import subgraphs
+from edgepack.topology import subgraphs
 
 #: onnxruntime leaves int8 weights alone whose values all lie in −64 … 64.
 _SEVEN_BITS = 64

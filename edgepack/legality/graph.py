@@ -15,7 +15,7 @@ from onnx import helper
 from edgepack import onnxfile, weights
 from edgepack.artifact import Dim, Format, ModelFile
 from edgepack.legality.inference import typed
-from edgepack.topology import in_order, taken
+from edgepack.topology import in_order, subgraphs, taken
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,7 +53,7 @@ class Node:
     @property
     def takes(self) -> tuple[str, ...]:
         """Names of all it needs, what its bodies take from outside too."""
-        return tuple(dict.fromkeys(name for name in taken(self.proto) if name))
+        return tuple(dict.fromkeys(taken(self.proto)))
 
     def attribute(self, name: str, default: Any = None) -> Any:
         """An attribute's value (texts as str), or `default`."""
@@ -114,11 +114,10 @@ class GraphView:
         for value in (*graph.input, *graph.output, *graph.value_info):
             self._types.setdefault(value.name, value.type)
         for proto in in_order(graph.node):
-            if proto.op_type == "Constant" and proto.domain in onnxfile.ONNX_DOMAINS:
-                tensor = _constant(proto)
-                if tensor is not None:
-                    self._tensors[proto.output[0]] = tensor
-                    continue
+            tensor = onnxfile.constant(proto)
+            if tensor is not None:
+                self._tensors[proto.output[0]] = tensor
+                continue
             node = Node(proto=proto, inside=inside)
             self._makers.update((name, node) for name in node.outputs)
             for name in (
@@ -126,12 +125,8 @@ class GraphView:
             ):
                 self._takers.setdefault(name, []).append(node)
             yield node
-            for attribute in proto.attribute:
-                for body in (
-                    *([attribute.g] if attribute.HasField("g") else []),
-                    *attribute.graphs,
-                ):
-                    yield from self._enter(body, node)
+            for body in subgraphs(proto):
+                yield from self._enter(body, node)
 
     def bodies(self, node: Node) -> tuple[Node, ...]:
         """The nodes in a control-flow node's bodies, one level down."""
@@ -198,19 +193,3 @@ def _dtype(kind: int) -> str:
     if kind == onnx.TensorProto.STRING:
         return "string"
     return str(helper.tensor_dtype_to_np_dtype(kind).name)
-
-
-def _constant(node: onnx.NodeProto) -> onnx.TensorProto | None:
-    """The tensor in a Constant node; None for forms that hold none (sparse, texts)."""
-    for attribute in node.attribute:
-        if attribute.name == "value":
-            tensor: onnx.TensorProto = attribute.t
-            return tensor
-        if attribute.name in ("value_float", "value_floats", "value_int", "value_ints"):
-            value = helper.get_attribute_value(attribute)
-            kind = onnx.TensorProto.FLOAT if "float" in attribute.name else onnx.TensorProto.INT64
-            plural = attribute.name.endswith("s")
-            return helper.make_tensor(
-                node.output[0], kind, [len(value)] if plural else [], value if plural else [value]
-            )
-    return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from edgepack.errors import StepError
-from edgepack.prove.engine import Tensors, run_session, session_options
+from edgepack.prove.engine import Tensors, create_session, run_session, session_options
+from edgepack.topology import constants, taken
 
 #: What all samples' tensors between two stages may take: 512 MiB. Beyond it, as many samples are let go as it takes.
 BUDGET_BYTES = 1 << 29
@@ -33,7 +34,10 @@ class StagedRun:
         self._budget_bytes = budget_bytes
         self._constants = {i.name: i for i in model.graph.initializer}
         self._known: list[dict[str, NDArray[Any]]] = [dict(feed) for feed in feeds]
-        self._fixed, self._moving = _apart(model.graph.node, self._constants)
+        known = constants(model.graph.node, self._constants)
+        # Each stage makes what is constant anew, where it takes it.
+        self._fixed = [n for n in model.graph.node if not known.isdisjoint(n.output)]
+        self._moving = [n for n in model.graph.node if known.isdisjoint(n.output)]
 
     def stages(self, ends: Collection[str]) -> Iterator[tuple[str, list[NDArray[Any]]]]:
         """Runs up to each node in `ends` (names) and gives its name and, for each sample, its first output.
@@ -45,7 +49,7 @@ class StagedRun:
         """
         last = max((i for i, n in enumerate(self._moving) if n.name in ends), default=-1)
         nodes = self._moving[: last + 1]
-        last_use = {name: i for i, node in enumerate(nodes) for name in needs(node)}
+        last_use = {name: i for i, node in enumerate(nodes) for name in taken(node)}
         begin = 0
         for end, node in enumerate(nodes):
             if node.name not in ends:
@@ -61,12 +65,12 @@ class StagedRun:
             begin = end + 1
 
     def _run(self, stage: Sequence[onnx.NodeProto], wanted: Sequence[str]) -> None:
-        needed = {n for node in stage for n in needs(node)}
-        taken = sorted(needed & self._known[0].keys())
-        session = self._open(stage, taken, wanted)
+        needed = {n for node in stage for n in taken(node)}
+        given = sorted(needed & self._known[0].keys())
+        session = self._open(stage, given, wanted)
         for place, known in enumerate(self._known):
             # What onnxruntime gives is its own: only a copy can be written to.
-            made = run_session(session, stage[-1].name, {n: known[n] for n in taken})
+            made = run_session(session, stage[-1].name, {n: known[n] for n in given})
             known |= {name: np.array(value) for name, value in made.items()}
             if place == 0:
                 self._let_go(sum(value.nbytes for value in known.values()))
@@ -80,20 +84,10 @@ class StagedRun:
             self.samples = [self.samples[i] for i in chosen]
 
     def _open(
-        self, stage: Sequence[onnx.NodeProto], taken: Sequence[str], wanted: Sequence[str]
+        self, stage: Sequence[onnx.NodeProto], given: Sequence[str], wanted: Sequence[str]
     ) -> Any:
-        import onnxruntime as ort
-
-        part = self._part(stage, taken, wanted)
-        try:
-            session = ort.InferenceSession(
-                part.SerializeToString(), session_options(), providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:
-            raise StepError(
-                f"onnxruntime {ort.__version__} cannot open the part that ends in {stage[-1].name}: {error}",
-                "the message names the node",
-            ) from error
+        part = self._part(stage, given, wanted).SerializeToString()
+        session = create_session(part, session_options(), f"the part that ends in {stage[-1].name}")
         others = [o for o in session.get_outputs() if not o.type.startswith("tensor(")]
         if others:
             raise StepError(
@@ -103,51 +97,22 @@ class StagedRun:
         return session
 
     def _part(
-        self, stage: Sequence[onnx.NodeProto], taken: Sequence[str], wanted: Sequence[str]
+        self, stage: Sequence[onnx.NodeProto], given: Sequence[str], wanted: Sequence[str]
     ) -> onnx.ModelProto:
-        needed = {n for node in stage for n in needs(node)}
+        needed = {n for node in stage for n in taken(node)}
         fixed = []
         for node in reversed(self._fixed):
             if needed & set(node.output):
                 fixed.append(node)
-                needed |= needs(node)
+                needed |= set(taken(node))
         part = onnx.ModelProto(ir_version=self._model.ir_version)
         part.opset_import.extend(self._model.opset_import)
         part.functions.extend(self._model.functions)
         part.graph.name = "stage"
         part.graph.node.extend([*reversed(fixed), *stage])
         part.graph.initializer.extend(t for n, t in self._constants.items() if n in needed)
-        for name in taken:
+        for name in given:
             kind = helper.np_dtype_to_tensor_dtype(self._known[0][name].dtype)
             part.graph.input.append(helper.make_tensor_value_info(name, kind, None))
         part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
         return part
-
-
-def needs(node: onnx.NodeProto) -> set[str]:
-    """Tensors that a node takes, and those that its subgraphs take from outside."""
-    names = {name for name in node.input if name}
-    for attribute in node.attribute:
-        for graph in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
-            inside = {v.name for v in graph.input} | {i.name for i in graph.initializer}
-            for inner in graph.node:
-                names |= needs(inner) - inside
-                inside |= set(inner.output)
-            names |= {v.name for v in graph.output} - inside
-    return names
-
-
-def _apart(
-    nodes: Sequence[onnx.NodeProto], constants: Mapping[str, onnx.TensorProto]
-) -> tuple[list[onnx.NodeProto], list[onnx.NodeProto]]:
-    """Nodes whose results are constant, which each stage makes anew where it takes them; and all others."""
-    known = set(constants)
-    fixed: list[onnx.NodeProto] = []
-    moving: list[onnx.NodeProto] = []
-    for node in nodes:
-        names = needs(node)
-        is_fixed = names <= known if names else node.op_type == "Constant"
-        (fixed if is_fixed else moving).append(node)
-        if is_fixed:
-            known |= set(node.output)
-    return fixed, moving

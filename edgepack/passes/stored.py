@@ -24,7 +24,7 @@ from edgepack import onnxfile, weights
 from edgepack.artifact import ModelFile
 from edgepack.errors import StepError
 from edgepack.passes.halves import half, is_beyond_half
-from edgepack.topology import taken
+from edgepack.topology import fresh, taken, value_names
 
 _LARGEST = 127
 
@@ -70,8 +70,7 @@ class Storage:
             )
         self._folder = model.path.parent
         self._smallest = smallest
-        self._names = {n for node in self.proto.graph.node for n in (*node.input, *node.output)}
-        self._names |= {i.name for i in self.proto.graph.initializer}
+        self._names = value_names(self.proto.graph)
         self._nodes: list[onnx.NodeProto] = []
         self._arrays: list[Callable[[], Arrays]] = []
         self.counts = {"int8": 0, "float16": 0}
@@ -135,12 +134,7 @@ class Storage:
 
     def new_name(self, wish: str) -> str:
         """A name that nothing in the graph has."""
-        name, n = wish, 0
-        while name in self._names:
-            n += 1
-            name = f"{wish}_{n}"
-        self._names.add(name)
-        return name
+        return fresh(wish, self._names)
 
     def remove(self, weight: Weight) -> None:
         """Take a weight out of the graph."""

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from edgepack import onnxfile
 from edgepack.artifact import ModelFile
-from edgepack.errors import StepError
-from edgepack.prove.engine import Tensors, session_options
+from edgepack.prove.engine import Tensors, create_session, run_session, session_options
 
 #: Values fetched in one run, at most (one tensor may be larger): 256 MiB.
 BUDGET_BYTES = 1 << 28
@@ -38,15 +37,8 @@ def activations(
     parts = _parts(names, _sizes(proto), budget_bytes)
     sessions = [_open(model, proto, part) for part in parts]
     for feed in feeds:
-        for part, session in zip(parts, sessions, strict=True):
-            try:
-                values = session.run(part, dict(feed))
-            except Exception as error:
-                raise StepError(
-                    f"onnxruntime cannot run {model.path.name}: {error}",
-                    "check the shapes (--shape, --batch); the message names the node",
-                ) from error
-            yield dict(zip(part, values, strict=True))
+        for session in sessions:
+            yield run_session(session, model.path.name, feed)
 
 
 def _sizes(proto: onnx.ModelProto) -> dict[str, int]:
@@ -73,24 +65,10 @@ def _parts(names: Sequence[str], sizes: Mapping[str, int], budget_bytes: int) ->
 
 
 def _open(model: ModelFile, proto: onnx.ModelProto, names: Sequence[str]) -> Any:
-    import onnxruntime as ort
-
     shown = onnx.ModelProto()
     shown.CopyFrom(proto)
     del shown.graph.output[:]
     shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    options = session_options()
     # The weights stay where they are: the graph alone is given, and it refers to them.
-    # Source: onnxruntime_session_options_config_keys.h.
-    options.add_session_config_entry(
-        "session.model_external_initializers_file_folder_path", str(model.path.parent)
-    )
-    try:
-        return ort.InferenceSession(
-            shown.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:
-        raise StepError(
-            f"onnxruntime {ort.__version__} cannot open {model.path.name}: {error}",
-            "the graph is not legal ONNX for this runtime; the message names the node",
-        ) from error
+    options = session_options(folder=model.path.parent)
+    return create_session(shown.SerializeToString(), options, model.path.name)

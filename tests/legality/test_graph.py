@@ -74,6 +74,7 @@ def test_what_a_body_takes_from_outside_is_taken_by_its_node() -> None:
         )
     )
     assert "if" in {n.name for n in graph.takers("made")}
+    assert {n.name: n.takes for n in graph.nodes}["if"] == ("c", "made")
     assert [n.name for n in graph.nodes] == ["relu", "if"]
     assert [n.name for n in graph.all_nodes] == ["relu", "if", "neg", "neg"]
 

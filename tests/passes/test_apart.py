@@ -22,16 +22,9 @@ from edgepack.passes.ort_format import OrtFormat
 from edgepack.passes.shapes import Shapes
 from edgepack.passes.simplify import Simplify
 from edgepack.passes.step import Step
-from tests.models import answers_of, conv_model, images, run_step, wrap, write
+from tests.models import answers_of, conv_model, images, int8_recipe, run_step, wrap, write
 
-#: jetson's recipe.
-TENSORRT = Int8(
-    symmetric=True,
-    quantize_bias=False,
-    weight_pairs=True,
-    dedicated_pairs=True,
-    float_outputs=("Conv", "MatMul", "Gemm"),
-)
+TENSORRT = int8_recipe("jetson-orin")
 STEPS = (Opset(maximum=16), Shapes(), Simplify(), Float16(), Int8(), TENSORRT)
 LIMIT = 4000
 

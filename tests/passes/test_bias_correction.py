@@ -20,16 +20,9 @@ from edgepack.passes.bias_correction import (
 )
 from edgepack.passes.int8 import Int8
 from edgepack.prove.engine import answers
-from tests.models import model, run_step, tensors, value, wrap
+from tests.models import int8_recipe, model, run_step, tensors, value, wrap
 
-#: TensorRT's recipe (targets/_jetson.yaml).
-_TENSORRT = Int8(
-    symmetric=True,
-    quantize_bias=False,
-    weight_pairs=True,
-    dedicated_pairs=True,
-    float_outputs=("Conv", "MatMul", "Gemm"),
-)
+TENSORRT = int8_recipe("jetson-orin")
 
 
 def slanted(*, bias: bool = False) -> onnx.ModelProto:
@@ -79,7 +72,7 @@ def shift(step: Int8, start: ModelFile, folder: Path) -> np.ndarray:
         Int8(),
         Int8(activations="uint8", reduce_range=True),
         Int8(activations="uint8", per_channel=False),
-        _TENSORRT,
+        TENSORRT,
     ],
 )
 def test_what_rounding_shifts_is_given_back(recipe: Int8, bias: bool, tmp_path: Path) -> None:
@@ -114,7 +107,7 @@ def test_where_stages_cannot_run_biases_stay_and_that_is_said(tmp_path: Path) ->
 
 
 def test_tensorrt_gets_float_biases_and_zero_points_of_zero(tmp_path: Path) -> None:
-    made = run_step(_TENSORRT, wrap(slanted(), tmp_path), tmp_path, pictures(8)).model
+    made = run_step(TENSORRT, wrap(slanted(), tmp_path), tmp_path, pictures(8)).model
     graph = onnx.load(made.path).graph
     held = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
     convolutions = [n for n in graph.node if n.op_type == "Conv"]

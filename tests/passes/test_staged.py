@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from edgepack.errors import StepError
-from edgepack.passes.staged import StagedRun, needs
+from edgepack.passes.staged import StagedRun
 from tests.models import model, tensors, value
 
 FEEDS = [{"x": np.full((1, 4), i, np.float32)} for i in range(1, 9)]
@@ -59,18 +59,6 @@ def test_beyond_its_budget_it_keeps_samples_evenly_spread() -> None:
 def test_one_sample_is_always_run() -> None:
     run = StagedRun(chain(), FEEDS, budget_bytes=1)
     assert [len(values) for _, values in run.stages({"last"})] == [1]
-
-
-def test_what_a_subgraph_takes_from_outside_is_needed() -> None:
-    inner = helper.make_graph(
-        [helper.make_node("Add", ["outer", "own"], ["given"])],
-        "branch",
-        [],
-        [value("given", TensorProto.FLOAT, None)],
-        tensors({"own": np.ones(1, np.float32)}),
-    )
-    node = helper.make_node("If", ["condition"], ["y"], then_branch=inner, else_branch=inner)
-    assert needs(node) == {"condition", "outer"}
 
 
 def test_a_stage_that_cannot_run_is_named() -> None:

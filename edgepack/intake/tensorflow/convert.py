@@ -9,9 +9,9 @@ from typing import Any
 from edgepack import onnxfile
 from edgepack.intake.canonical import drop_unneeded, number_names, set_edges
 from edgepack.intake.leftovers import refuse_leftovers
-from edgepack.intake.mapping import OPSET, Handlers, run_tf2onnx
+from edgepack.intake.mapping import OPSET, Handlers, run_tf2onnx, translated
 from edgepack.intake.tensorflow.graph import Frozen, TensorFlowGraph
-from edgepack.intake.tensorflow.handlers import EARLY, REWRITERS
+from edgepack.intake.tensorflow.handlers import EARLY
 from edgepack.intake.tensorflow.weights import fold_weights
 
 
@@ -58,14 +58,4 @@ def _mapped(graph: Any, frozen: Frozen, handlers: Handlers) -> Any:
         for node in [n for n in read.get_nodes() if n.type in EARLY and n.type in handlers]:
             handler, arguments = handlers[node.type]
             handler(read, node, node.name, arguments)
-    return tfonnx.process_graphs(
-        main,
-        functions,
-        dict(handlers),
-        inputs_as_nchw=[],
-        outputs_as_nchw=[],
-        continue_on_error=False,
-        custom_rewriter=list(REWRITERS),
-        initialized_tables=None,
-        tensors_to_rename=None,
-    )
+    return translated(main, functions, handlers)

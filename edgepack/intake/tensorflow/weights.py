@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from edgepack.intake.walk import reads
+from edgepack.topology import taken
 
 Reader = Callable[[], NDArray[Any]]
 
@@ -25,7 +25,7 @@ def fold_weights(graph: onnx.GraphProto, weights: Mapping[str, Reader]) -> dict[
     """
     readers = dict(weights)
     constants = {i.name: i for i in graph.initializer}
-    users = Counter(n for node in graph.node for n in reads(node))
+    users = Counter(n for node in graph.node for n in taken(node))
     users.update(o.name for o in graph.output)
     folded = set()
     for place, node in enumerate(graph.node):

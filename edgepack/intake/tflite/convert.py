@@ -8,8 +8,7 @@ from typing import Any
 
 import onnx
 
-from edgepack.intake.mapping import OPSET, Handlers, run_tf2onnx
-from edgepack.intake.tensorflow.handlers import REWRITERS
+from edgepack.intake.mapping import OPSET, Handlers, run_tf2onnx, translated
 from edgepack.intake.tflite.fixes import FIXES, HANDLERS
 
 
@@ -25,10 +24,8 @@ def to_onnx(path: Path, handlers: Handlers) -> onnx.ModelProto:
     Raises:
         ModelError: tf2onnx fails; every node it names is in the error.
     """
-    all_handlers = {**HANDLERS, **handlers}
 
     def mapped() -> Any:
-        from tf2onnx import tfonnx
         from tf2onnx.tf_loader import clear_functions
         from tf2onnx.tflite_utils import graphs_from_tflite
 
@@ -39,18 +36,7 @@ def to_onnx(path: Path, handlers: Handlers) -> onnx.ModelProto:
         for graph in (main, *inner):
             graph.set_config(None, OPSET, None)
             _fix(graph)
-        return tfonnx.process_graphs(
-            main,
-            inner,
-            all_handlers,
-            inputs_as_nchw=[],
-            outputs_as_nchw=[],
-            continue_on_error=False,
-            custom_rewriter=list(REWRITERS),
-            initialized_tables=None,
-            tensors_to_rename=None,
-            is_tflite=True,
-        )
+        return translated(main, inner, {**HANDLERS, **handlers}, is_tflite=True)
 
     return run_tf2onnx(mapped)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
+from edgepack.passes.tune.chain import Chain
 from edgepack.passes.tune.graph import Array, Graph, attribute
 
 
@@ -104,26 +105,15 @@ def _plain(
     places = rows.step * columns.step
     spread = spread.reshape(places * outputs, kernel.shape[0], *spread.shape[4:])
     biases = np.tile(np.broadcast_to(bias, (outputs,)), places).astype(np.float32)
-    nodes: list[onnx.NodeProto] = []
-
-    def make(kind: str, inputs: list[str], hint: str, **attributes: object) -> str:
-        name = graph.fresh(f"{y}/{hint}")
-        nodes.append(graph.node(kind, inputs, name, **attributes))
-        return name
-
-    def sizes(*values: int) -> str:
-        return graph.constant(np.array(values, np.int64), f"{y}/sizes")
-
-    held = [graph.constant(spread, f"{y}/kernel"), graph.constant(biases, f"{y}/bias")]
+    nodes = Chain(graph, y)
+    held = [nodes.constant(spread, "kernel"), nodes.constant(biases, "bias")]
     pads = [-rows.first, -columns.first, rows.behind, columns.behind]
-    made = make(
-        "Conv", [node.input[0], *held], "places", kernel_shape=list(spread.shape[2:]), pads=pads
+    made = nodes.add(
+        "Conv", "places", [node.input[0], *held], kernel_shape=list(spread.shape[2:]), pads=pads
     )
-    made = make("Transpose", [made], "nhwc", perm=[0, 2, 3, 1])
+    made = nodes.add("Transpose", "nhwc", [made], perm=[0, 2, 3, 1])
     high, wide = height // rows.step, width // columns.step
-    split = sizes(batch, high, wide, rows.step, columns.step * outputs)
-    made = make("Reshape", [made, split], "split")
-    made = make("Transpose", [made], "rows", perm=[0, 1, 3, 2, 4])
-    made = make("Reshape", [made, sizes(batch, height, width, outputs)], "whole")
-    nodes.append(graph.node("Transpose", [made], y, perm=[0, 3, 1, 2]))
-    return nodes
+    made = nodes.shaped(made, "split", batch, high, wide, rows.step, columns.step * outputs)
+    made = nodes.add("Transpose", "rows", [made], perm=[0, 1, 3, 2, 4])
+    made = nodes.shaped(made, "whole", batch, height, width, outputs)
+    return nodes.end(nodes.add("Transpose", "nchw", [made], perm=[0, 3, 1, 2]))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
+from edgepack.passes.tune.chain import Chain
 from edgepack.passes.tune.graph import Graph, attribute
 
 #: Fewer frames, or shorter hops, are no work worth a dozen nodes.
@@ -63,18 +64,11 @@ def _slices(
     y, hop = gather.output[0], frames.hop
     across = -(-frames.length // hop)
     rows = frames.count + across - 1
-    nodes: list[onnx.NodeProto] = []
-
-    def make(kind: str, inputs: list[str], hint: str, **attributes: int) -> str:
-        name = graph.fresh(f"{y}/{hint}")
-        nodes.append(graph.node(kind, inputs, name, **attributes))
-        return name
-
-    def number(*values: int) -> str:
-        return graph.constant(np.array(values, np.int64), f"{y}/number")
+    nodes = Chain(graph, y)
 
     def cut(x: str, begin: int, end: int, at: int, hint: str) -> str:
-        return make("Slice", [x, number(begin), number(end), number(at)], hint)
+        places = [nodes.integers("number", n) for n in (begin, end, at)]
+        return nodes.add("Slice", hint, [x, *places])
 
     end = frames.start + rows * hop
     signal = gather.input[0]
@@ -82,11 +76,10 @@ def _slices(
         signal = cut(signal, frames.start, min(end, shape[axis]), axis, "signal")
     if end > shape[axis]:
         missing = (*shape[:axis], end - shape[axis], *shape[axis + 1 :])
-        zeros = graph.constant(np.zeros(missing, np.float32), f"{y}/zeros")
-        signal = make("Concat", [signal, zeros], "whole", axis=axis)
-    split = number(*shape[:axis], rows, hop, *shape[axis + 1 :])
-    table = make("Reshape", [signal, split], "rows")
+        zeros = nodes.constant(np.zeros(missing, np.float32), "zeros")
+        signal = nodes.add("Concat", "whole", [signal, zeros], axis=axis)
+    split = nodes.integers("number", *shape[:axis], rows, hop, *shape[axis + 1 :])
+    table = nodes.add("Reshape", "rows", [signal, split])
     parts = [cut(table, i, i + frames.count, axis, f"part{i}") for i in range(across)]
     parts[-1] = cut(parts[-1], 0, frames.length - (across - 1) * hop, axis + 1, "last")
-    nodes.append(graph.node("Concat", parts, y, axis=axis + 1))
-    return nodes
+    return nodes.end(nodes.add("Concat", "frames", parts, axis=axis + 1))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import onnx
 
+from edgepack.passes.tune.chain import Chain
 from edgepack.passes.tune.graph import Graph
 
 #: Numbers in a row that a product with another row should have, and numbers below which the repeated gate costs what it saves.
@@ -54,22 +54,11 @@ def _widened(
     shape, y = graph.shape(x), node.output[0]
     assert shape is not None
     batch, channels, height, width = shape
-    nodes: list[onnx.NodeProto] = []
-
-    def make(kind: str, inputs: list[str], hint: str, **attributes: object) -> str:
-        name = graph.fresh(f"{y}/{hint}")
-        nodes.append(graph.node(kind, inputs, name, **attributes))
-        return name
-
-    def sizes(*values: int) -> str:
-        return graph.constant(np.array(values, np.int64), f"{y}/sizes")
-
-    rows = make("Transpose", [x], "nhwc", perm=[0, 2, 3, 1])
-    wide = sizes(batch, height, width // columns, columns * channels)
-    rows = make("Reshape", [rows, wide], "rows")
-    factors = make("Transpose", [gate], "factors", perm=[0, 2, 3, 1])
-    factors = make("Concat", [factors] * columns, "repeated", axis=3)
-    rows = make("Mul", [rows, factors], "product")
-    rows = make("Reshape", [rows, sizes(batch, height, width, channels)], "single")
-    nodes.append(graph.node("Transpose", [rows], y, perm=[0, 3, 1, 2]))
-    return nodes
+    nodes = Chain(graph, y)
+    rows = nodes.add("Transpose", "nhwc", [x], perm=[0, 2, 3, 1])
+    rows = nodes.shaped(rows, "rows", batch, height, width // columns, columns * channels)
+    factors = nodes.add("Transpose", "factors", [gate], perm=[0, 2, 3, 1])
+    factors = nodes.add("Concat", "repeated", [factors] * columns, axis=3)
+    rows = nodes.add("Mul", "product", [rows, factors])
+    rows = nodes.shaped(rows, "single", batch, height, width, channels)
+    return nodes.end(nodes.add("Transpose", "nchw", [rows], perm=[0, 3, 1, 2]))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edgepack import onnxfile, weights
-from edgepack.topology import in_order, taken
+from edgepack.topology import fresh, in_order, taken, value_names
 
 Array = NDArray[Any]
 
@@ -35,12 +35,10 @@ class Graph:
         self._model = model
         self._folder = folder
         self._fed = {v.name for v in model.graph.input}
-        nodes = [n for g in weights.graphs(model) for n in g.node]
         self._taken_inside = {
             name for n in model.graph.node for name in Counter(taken(n)) - Counter(n.input)
         }
-        self._names = {name for n in nodes for name in (*n.output, *taken(n))}
-        self._names |= {i.name for i in model.graph.initializer} | self._fed | self.outputs
+        self._names = value_names(model.graph)
         self._read()
 
     def nodes(self, *kinds: str) -> Iterator[onnx.NodeProto]:
@@ -81,12 +79,9 @@ class Graph:
 
     def value(self, name: str) -> Array | None:
         """A constant, not to be written into; None for what is not one."""
-        tensor = self._initializers.get(name)
-        if tensor is not None:
-            return None if name in self._fed else weights.array(tensor, self._folder)
-        node = self.maker(name, "Constant")
-        held = None if node is None else attribute(node, "value")
-        return np.asarray(numpy_helper.to_array(held)) if isinstance(held, TensorProto) else None
+        maker = self._makers.get(name)
+        tensor = self._initializers.get(name) if maker is None else onnxfile.constant(maker)
+        return None if tensor is None or name in self._fed else weights.array(tensor, self._folder)
 
     def is_constant(self, name: str) -> bool:
         """Whether a value is a constant, or computed of constants alone."""
@@ -107,13 +102,8 @@ class Graph:
         return values if values is not None and values.dtype == np.float32 else None
 
     def fresh(self, hint: str) -> str:
-        """A name that nothing has, the same in every run."""
-        name, count = hint, 0
-        while name in self._names:
-            count += 1
-            name = f"{hint}_{count}"
-        self._names.add(name)
-        return name
+        """A name that nothing has, the same in every run: the hint, or that with a number."""
+        return fresh(hint, self._names)
 
     def constant(self, values: Array, hint: str) -> str:
         """The name of a new constant."""

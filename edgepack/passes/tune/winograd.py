@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
+from edgepack.passes.tune.chain import Chain
 from edgepack.passes.tune.graph import Array, Graph, attribute
 
 #: Rows that are made at once, of how many rows of the input.
@@ -127,7 +128,7 @@ def _replace(graph: Graph, conv: onnx.NodeProto, sizes: _Sizes) -> None:
     clamp = graph.only_taker(conv.output[0], "Relu", "Clip")
     old = [conv] if clamp is None else [conv, clamp]
     y = old[-1].output[0]
-    nodes = _Chain(graph, y)
+    nodes = Chain(graph, y)
     taken = _take(nodes, conv, sizes)
     kernel = _kernel(nodes, conv.input[1], sizes)
     _, left, _, right = attribute(conv, "pads", [0] * 4)
@@ -137,48 +138,10 @@ def _replace(graph: Graph, conv: onnx.NodeProto, sizes: _Sizes) -> None:
         group=_TAKEN, kernel_shape=[1, 3], pads=[0, left, 0, right],
     )  # fmt: skip
     made = _make(nodes, made, clamp, sizes)
-    nodes.end(made)
-    graph.replace(old, nodes.nodes)
+    graph.replace(old, nodes.end(made))
 
 
-class _Chain:
-    """Nodes that lead to one value."""
-
-    def __init__(self, graph: Graph, y: str) -> None:
-        self._graph, self._y = graph, y
-        self.nodes: list[onnx.NodeProto] = []
-
-    def add(self, kind: str, hint: str, inputs: list[str], **attributes: object) -> str:
-        """The output of a new node."""
-        output = self._graph.fresh(f"{self._y}/{hint}")
-        self.nodes.append(self._graph.node(kind, inputs, output, **attributes))
-        return output
-
-    def clamp(self, like: onnx.NodeProto, x: str) -> str:
-        """What a copy of a clamp makes of x."""
-        output = self._graph.fresh(f"{self._y}/clamped")
-        node = onnx.NodeProto()
-        node.CopyFrom(like)
-        node.input[0], node.name, node.output[0] = x, output, output
-        self.nodes.append(node)
-        return output
-
-    def constant(self, values: Array, hint: str) -> str:
-        """The name of a new constant."""
-        return self._graph.constant(values, f"{self._y}/{hint}")
-
-    def shaped(self, x: str, hint: str, *sizes: int) -> str:
-        """x in another shape."""
-        return self.add("Reshape", hint, [x, self.constant(np.array(sizes, np.int64), "sizes")])
-
-    def end(self, x: str) -> None:
-        """Let x bear the name that the chain is to make."""
-        last = self.nodes[-1]
-        assert last.output[0] == x
-        last.name = last.output[0] = self._y
-
-
-def _take(nodes: _Chain, conv: onnx.NodeProto, sizes: _Sizes) -> str:
+def _take(nodes: Chain, conv: onnx.NodeProto, sizes: _Sizes) -> str:
     """Sums of rows, [1, 6 · inputs, bands, width]."""
     top = attribute(conv, "pads", [0] * 4)[0]
     bottom = _MADE * sizes.bands + _TAKEN - _MADE - sizes.height - top
@@ -193,7 +156,7 @@ def _take(nodes: _Chain, conv: onnx.NodeProto, sizes: _Sizes) -> str:
     return nodes.shaped(moved, "taken", 1, _TAKEN * sizes.inputs, sizes.bands, sizes.width)
 
 
-def _kernel(nodes: _Chain, kernel: str, sizes: _Sizes) -> str:
+def _kernel(nodes: Chain, kernel: str, sizes: _Sizes) -> str:
     """[outputs, inputs, 3, 3] → [6 · outputs, inputs, 1, 3]."""
     rows = nodes.add("Transpose", "kernel_rows", [kernel], perm=[2, 0, 1, 3])
     # One product, not one for each kernel: a session is to be created quickly.
@@ -202,14 +165,13 @@ def _kernel(nodes: _Chain, kernel: str, sizes: _Sizes) -> str:
     return nodes.shaped(turned, "kernel", _TAKEN * sizes.outputs, sizes.inputs, 1, 3)
 
 
-def _bias(nodes: _Chain, bias: str, sizes: _Sizes) -> str:
+def _bias(nodes: Chain, bias: str, sizes: _Sizes) -> str:
     """[outputs] → [6 · outputs], for the products that add to all rows alike."""
     outside = [_ALIKE * sizes.outputs, (_TAKEN - 1 - _ALIKE) * sizes.outputs]
-    pads = nodes.constant(np.array(outside, np.int64), "outside")
-    return nodes.add("Pad", "bias", [bias, pads])
+    return nodes.add("Pad", "bias", [bias, nodes.integers("outside", *outside)])
 
 
-def _make(nodes: _Chain, products: str, clamp: onnx.NodeProto | None, sizes: _Sizes) -> str:
+def _make(nodes: Chain, products: str, clamp: onnx.NodeProto | None, sizes: _Sizes) -> str:
     """Rows of the products, [1, 6 · outputs, bands, columns] → [1, outputs, rows, columns]."""
     rows = _MADE * sizes.bands
     split = nodes.shaped(products, "apart", 1, _TAKEN, sizes.outputs, sizes.bands * sizes.columns)
@@ -222,5 +184,5 @@ def _make(nodes: _Chain, products: str, clamp: onnx.NodeProto | None, sizes: _Si
     whole = nodes.shaped(moved, "whole", 1, sizes.outputs, rows, sizes.columns)
     if rows == sizes.rows:
         return whole
-    ends = [nodes.constant(np.array([n], np.int64), "cut") for n in (0, sizes.rows, 2)]
+    ends = [nodes.integers("cut", n) for n in (0, sizes.rows, 2)]
     return nodes.add("Slice", "image", [whole, *ends])

@@ -17,6 +17,7 @@ from edgepack.passes.int8 import Int8
 from edgepack.passes.registry import make_step
 from edgepack.passes.shapes import Shapes
 from edgepack.passes.simplify import Simplify
+from edgepack.passes.tune.graph import Graph
 from edgepack.passes.tune.rewrites import REWRITES
 from edgepack.passes.tune.step import Tune
 from edgepack.targets import list_targets
@@ -48,6 +49,21 @@ def prelu_model() -> onnx.ModelProto:
 
 def names_made(made: ModelFile) -> list[str]:
     return [n.op_type for n in onnx.load(made.path).graph.node]
+
+
+def test_constants_are_those_of_nodes_too(tmp_path: Path) -> None:
+    nodes = [
+        node("Constant", "", "tensor", value=numpy_helper.from_array(np.float32([1, 2]))),
+        node("Constant", "", "floats", value_floats=[1.0, 2.0]),
+        node("Add", "tensor floats", "sum"),
+        node("Add", "x sum", "y"),
+    ]
+    edges = [value("x", FLOAT, [2])], [value("y", FLOAT, [2])]
+    held = Graph(model(nodes, *edges), tmp_path)
+    for name in ("tensor", "floats"):
+        assert np.array_equal(held.floats(name), [1, 2])
+    assert [held.is_constant(name) for name in ("tensor", "sum", "x")] == [True, True, False]
+    assert held.value("sum") is None
 
 
 def test_what_a_subgraph_takes_stays(tmp_path: Path) -> None:
