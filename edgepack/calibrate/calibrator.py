@@ -145,7 +145,12 @@ def prepare(model: ModelFile, path: Path) -> ModelFile:
     if 0 < onnxfile.opset(proto) < _OLDEST:
         proto = at_opset(proto, _OLDEST)
     lifted = weights.lift(proto)
-    quant_pre_process(proto, path, skip_optimization=True, auto_merge=True)
+    try:
+        quant_pre_process(proto, path, skip_optimization=True, auto_merge=True)
+    except Exception:
+        # Symbolic shape inference ends in all kinds of errors where it does not know a form of an operator, such as a Loop
+        # without a condition: KeyError. ONNX's own then has to do.
+        quant_pre_process(proto, path, skip_optimization=True, skip_symbolic_shape=True)
     proto = skeleton.read(path)
     weights.lower(proto, lifted)
     _name_nodes(proto)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from edgepack.artifact import ModelFile
 from edgepack.cache import Cache
@@ -13,7 +14,7 @@ from edgepack.calibrate import calibrator as calibrator_module
 from edgepack.calibrate.calibrator import Calibrator, observe
 from edgepack.prove.activations import activations
 from edgepack.samples.opening import open_samples
-from tests.models import conv_model, images, wrap
+from tests.models import conv_model, images, model, tensors, value, wrap
 
 
 @pytest.fixture
@@ -102,3 +103,33 @@ def test_observing_twice_gives_the_same(start: ModelFile, tmp_path: Path) -> Non
     samples = open_samples(images(3), specs=start.inputs, folder=tmp_path / "samples")
     prepared = Calibrator(samples, tmp_path / "a", Cache(folder=None)).observed(start).prepared
     assert observe(prepared, samples).to_bytes() == observe(prepared, samples).to_bytes()
+
+
+def test_a_loop_that_asks_no_condition_is_prepared(tmp_path: Path) -> None:
+    """onnxruntime's symbolic shape inference ends with KeyError: '' at the input that is left out, which ONNX allows."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go"], ["on"]),
+            helper.make_node("Relu", ["state"], ["next"]),
+        ],
+        "body",
+        [
+            value("turn", TensorProto.INT64, []),
+            value("go", TensorProto.BOOL, []),
+            value("state", TensorProto.FLOAT, [1, 4]),
+        ],
+        [value("on", TensorProto.BOOL, []), value("next", TensorProto.FLOAT, [1, 4])],
+    )
+    proto = model(
+        [
+            helper.make_node("MatMul", ["x", "w"], ["product"]),
+            helper.make_node("Loop", ["turns", "", "product"], ["y"], body=body),
+        ],
+        [value("x", TensorProto.FLOAT, [1, 4])],
+        [value("y", TensorProto.FLOAT, [1, 4])],
+        tensors({"w": np.eye(4, dtype=np.float32), "turns": np.array(2, np.int64)}),
+    )
+    start = wrap(proto, tmp_path)
+    data = np.random.default_rng(0).random((3, 4), np.float32)
+    found = calibrator_for(start, tmp_path / "a", Cache(folder=None), data).observed(start)
+    assert "product" in found.observation.values
