@@ -160,7 +160,7 @@ class Chooser:
             if is_quicker(timings[other.plan.way], timings[chosen.plan.way]):
                 chosen = other
         if chosen is held[0]:
-            return chosen, f"{chosen.plan.reason}; no other is quicker, timed side by side"
+            return chosen, f"{chosen.plan.reason}; {_stays(timings[chosen.plan.way])}"
         return chosen, f"quicker than {held[0].plan.way}, timed side by side"
 
     def _refusal(self, plans: Sequence[Plan]) -> EdgepackError:
@@ -191,6 +191,13 @@ def is_quicker(other: Timing, best: Timing) -> bool:
     if best.median_ms < _QUICK_ENOUGH_MS:
         return False
     return other.high_ms < best.low_ms and other.median_ms <= _QUICKER * best.median_ms
+
+
+def _stays(timing: Timing) -> str:
+    """Why nothing that was timed took the place of the profile's preference."""
+    if timing.median_ms < _QUICK_ENOUGH_MS:
+        return f"a run takes less than {_QUICK_ENOUGH_MS:g} ms, of which a quicker one would save little"
+    return f"no other is quicker by more than {1 - _QUICKER:.0%}, timed side by side"
 
 
 def _drop(candidate: Candidate) -> float:

@@ -106,7 +106,7 @@ SAME = {"fp32": 10.0, "fp16-weights": 10.1, "int8-weights": 10.2, "int8": 20.0}
 def test_where_all_are_as_quick_the_smaller_download_wins(tmp_path: Path) -> None:
     choice = Made(tmp_path, times_ms=SAME).choose()
     assert choice.chosen.plan.precision == "int8-weights"
-    assert "no other is quicker" in choice.because
+    assert choice.because.endswith("; no other is quicker by more than 10%, timed side by side")
     assert set(choice.timings) == {"int8-weights", "fp16-weights", "fp32", "int8"}
 
 
@@ -114,6 +114,16 @@ def test_what_is_quicker_beyond_doubt_wins(tmp_path: Path) -> None:
     choice = Made(tmp_path, times_ms={**SAME, "int8": 6.0}).choose()
     assert choice.chosen.plan.precision == "int8"
     assert choice.because == "quicker than int8-weights, timed side by side"
+
+
+def test_of_a_model_that_takes_no_time_the_preference_stays_and_nothing_untrue_is_said_of_it(
+    tmp_path: Path,
+) -> None:
+    times = {name: ms / 100 for name, ms in {**SAME, "int8": 6.0}.items()}
+    choice = Made(tmp_path, times_ms=times).choose()
+    assert choice.chosen.plan.precision == "int8-weights"
+    assert "a run takes less than 0.2 ms" in choice.because
+    assert "no other is quicker" not in choice.because
 
 
 def test_what_loses_too_much_is_not_chosen_however_quick_and_small(tmp_path: Path) -> None:
