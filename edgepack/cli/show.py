@@ -98,7 +98,7 @@ def tried_table(console: Console, result: BuildResult) -> None:
             "–" if attempt.drop is None else f"{attempt.drop:.3g}",
             size(attempt.size) if attempt.size else "–",
             *["" if timed is None else f"{timed.median_ms:.3g}" for _ in times],
-            "[green]holds[/]" if attempt.holds else "[red]loses too much[/]",
+            _verdict(attempt),
         )
     console.print(f"{result.target}: {gate.said}", style="italic", markup=False, highlight=False)
     console.print(table)
@@ -106,6 +106,14 @@ def tried_table(console: Console, result: BuildResult) -> None:
         console.print(
             f"and {len(accuracy.tried) - len(shown)} with other layers in float; manifest.json has them all"
         )
+
+
+def _verdict(attempt: Attempt) -> str:
+    if attempt.shipped:
+        return "[bold green]shipped[/]"
+    if attempt.holds:
+        return "[green]holds[/]"
+    return "[red]failed[/]" if attempt.failure else "[red]loses too much[/]"
 
 
 def _rescue(attempt: Attempt) -> tuple[bool, bool, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from io import StringIO
 from pathlib import Path
 
@@ -66,6 +67,18 @@ def test_of_layers_in_float_the_shipped_attempt_is_shown() -> None:
     assert "1 layer in float: c" in said
     assert "a, b" not in said
     assert "and 2 with other layers in float" in said
+
+
+def test_what_is_shipped_is_told_from_what_would_do_too_and_from_what_failed() -> None:
+    said = shown(
+        attempt(drop=0.2, holds=True),
+        attempt(drop=0.1, holds=True, shipped=True),
+        attempt(drop=3.0, holds=False),
+        attempt(drop=0.0, holds=False).model_copy(update={"failure": "too far off"}),
+    )
+    assert re.findall(r"(\w[\w ]*?) +│$", said, re.MULTILINE) == [
+        *("holds", "shipped", "loses too much", "failed")
+    ]
 
 
 def test_where_none_holds_the_one_that_loses_least_is() -> None:
