@@ -59,7 +59,9 @@ def build_table(results: Sequence[BuildResult]) -> None:
         console.print(
             f"[bold]{r.target}[/]  {escape(str(r.bundle))}", highlight=False, soft_wrap=True
         )
-        console.print(f"  {r.precision}: {escape(r.because)}", highlight=False, soft_wrap=True)
+        # Several ways may lead to a precision (int8@openvino): it is one of them that is shipped.
+        way = next((a.precision for a in r.accuracy.tried if a.shipped), r.precision)
+        console.print(f"  {way}: {escape(r.because)}", highlight=False, soft_wrap=True)
         if r.signed_by:
             console.print(f"  signed with key {r.signed_by}", highlight=False, soft_wrap=True)
         if r.left_out:
