@@ -158,6 +158,7 @@ def _spread_slopes(model: onnx.ModelProto) -> None:
 def _written_out(model: onnx.ModelProto, operator: str, stuck: StepError) -> onnx.ModelProto:
     """The model with the nodes of one operator replaced by what ONNX defines it by; raises `stuck` where onnx cannot do it."""
     model = onnx.shape_inference.infer_shapes(model)
+    _say_defaults(model, operator)
     known = {v.name for v in model.graph.value_info}
     for tensor in model.graph.initializer:
         # The inliner wants to know the type of everything a node reads, and does not look at initializers.
@@ -171,6 +172,16 @@ def _written_out(model: onnx.ModelProto, operator: str, stuck: StepError) -> onn
         )
     except RuntimeError as error:
         raise stuck from error
+
+
+def _say_defaults(model: onnx.ModelProto, operator: str) -> None:
+    """Give the nodes of an operator the attributes that they leave at their defaults: onnx's inliner leaves those out of what it writes
+    (Swish's alpha)."""
+    schema = onnx.defs.get_schema(operator, onnxfile.opset(model), "")
+    defaults = {n: a.default_value for n, a in schema.attributes.items() if a.default_value.type}
+    for node in _nodes_of(model, operator):
+        said = {a.name for a in node.attribute}
+        node.attribute.extend(value for name, value in defaults.items() if name not in said)
 
 
 def _is_function(operator: str, version: int) -> bool:

@@ -176,8 +176,9 @@ class GateRecord(BaseModel):
 
     @property
     def said(self) -> str:
-        """In words: `agreement of classes (scores) and values (boxes) on 32 samples of calibration data, may drop by 1 points`."""
-        return f"{self._metric} on {self.samples} samples of {self.data}, may drop by {self.max_drop:g} {self.unit}".rstrip()
+        """In words: `agreement of classes (scores) and values (boxes) on 32 samples of calibration data, may drop by 1 point`."""
+        unit = self.unit.removesuffix("s") if self.max_drop == 1 else self.unit
+        return f"{self._metric} on {self.samples} samples of {self.data}, may drop by {self.max_drop:g} {unit}".rstrip()
 
     @property
     def _metric(self) -> str:

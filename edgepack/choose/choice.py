@@ -17,6 +17,8 @@ from edgepack.stages import Stage
 Prefer = Literal["speed", "size", "accuracy"]
 #: A candidate is quicker only if it takes at most this share of the other's time: below that, timings are noise.
 _QUICKER = 0.9
+#: A candidate with layers in float is worth their loss only if it takes at most this share of the bytes of what loses less.
+_SMALLER = 0.9
 #: Milliseconds below which handing a model its input costs as much as running it: no reason to leave the profile's preference.
 _QUICK_ENOUGH_MS = 0.2
 
@@ -146,7 +148,7 @@ class Chooser:
         self, held: Sequence[Candidate], timings: Mapping[str, Timing], *, only: bool
     ) -> tuple[Candidate, str]:
         if only or len(held) == 1:
-            return held[0], held[0].plan.reason
+            return held[0], _reason(held[0])
         if self.prefer == "size":
             chosen = min(held, key=lambda c: c.model.size_bytes)
             return chosen, "the smallest of those that are accurate enough"
@@ -155,12 +157,16 @@ class Chooser:
             return min(exact or held, key=_drop), "the most accurate"
         chosen = held[0]
         if not timings:
-            return chosen, chosen.plan.reason
+            return chosen, _reason(chosen)
         for other in held[1:]:
             if is_quicker(timings[other.plan.way], timings[chosen.plan.way]):
                 chosen = other
+        better = _instead_of_layers(chosen, held, timings)
+        if better is not None:
+            kept = _layers(chosen)
+            return better, f"as quick and as small as {chosen.plan.way} with {kept}, and loses less"
         if chosen is held[0]:
-            return chosen, f"{chosen.plan.reason}; no other is quicker, timed side by side"
+            return chosen, f"{_reason(chosen)}; {_stays(timings[chosen.plan.way])}"
         return chosen, f"quicker than {held[0].plan.way}, timed side by side"
 
     def _refusal(self, plans: Sequence[Plan]) -> EdgepackError:
@@ -191,6 +197,38 @@ def is_quicker(other: Timing, best: Timing) -> bool:
     if best.median_ms < _QUICK_ENOUGH_MS:
         return False
     return other.high_ms < best.low_ms and other.median_ms <= _QUICKER * best.median_ms
+
+
+def _instead_of_layers(
+    chosen: Candidate, held: Sequence[Candidate], timings: Mapping[str, Timing]
+) -> Candidate | None:
+    """What takes the place of a candidate that layers in float have left nothing of what it is preferred for: neither time nor bytes."""
+    if not chosen.options.get("float_nodes"):
+        return None
+    for other in held:
+        slower = is_quicker(timings[chosen.plan.way], timings[other.plan.way])
+        larger = chosen.model.size_bytes < _SMALLER * other.model.size_bytes
+        if not slower and not larger and _drop(other) < _drop(chosen):
+            return other
+    return None
+
+
+def _layers(candidate: Candidate) -> str:
+    count = len(candidate.options.get("float_nodes", ()))
+    return f"{count} {'layer' if count == 1 else 'layers'} in float" if count else ""
+
+
+def _reason(candidate: Candidate) -> str:
+    """The profile's, which speaks of a whole recipe."""
+    kept = _layers(candidate)
+    return f"{candidate.plan.reason}{f', but for {kept}' if kept else ''}"
+
+
+def _stays(timing: Timing) -> str:
+    """Why nothing that was timed took the place of the profile's preference."""
+    if timing.median_ms < _QUICK_ENOUGH_MS:
+        return f"a run takes less than {_QUICK_ENOUGH_MS:g} ms, of which a quicker one would save little"
+    return f"no other is quicker by more than {1 - _QUICKER:.0%}, timed side by side"
 
 
 def _drop(candidate: Candidate) -> float:

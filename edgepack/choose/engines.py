@@ -46,8 +46,10 @@ def runnable_here(plans: Sequence[Plan]) -> tuple[tuple[Plan, ...], str]:
             kept.append(plan)
     if not kept:
         raise missing[0][1]
-    why = [f"{p.way} is left out: {e.cause}; to have it: {e.fix}" for p, e in missing]
-    return tuple(kept), "; ".join(why)
+    reasons: dict[str, list[str]] = {}
+    for plan, lack in missing:
+        reasons.setdefault(f"{lack.cause}; to have it: {lack.fix}", []).append(plan.way)
+    return tuple(kept), "; ".join(f"left out {', '.join(ws)}: {why}" for why, ws in reasons.items())
 
 
 def timekeeper(plans: Sequence[Plan], feed: Tensors) -> Timekeeper:

@@ -59,7 +59,9 @@ def build_table(results: Sequence[BuildResult]) -> None:
         console.print(
             f"[bold]{r.target}[/]  {escape(str(r.bundle))}", highlight=False, soft_wrap=True
         )
-        console.print(f"  {r.precision}: {escape(r.because)}", highlight=False, soft_wrap=True)
+        # Several ways may lead to a precision (int8@openvino): it is one of them that is shipped.
+        way = next((a.precision for a in r.accuracy.tried if a.shipped), r.precision)
+        console.print(f"  {way}: {escape(r.because)}", highlight=False, soft_wrap=True)
         if r.signed_by:
             console.print(f"  signed with key {r.signed_by}", highlight=False, soft_wrap=True)
         if r.left_out:
@@ -98,7 +100,7 @@ def tried_table(console: Console, result: BuildResult) -> None:
             "–" if attempt.drop is None else f"{attempt.drop:.3g}",
             size(attempt.size) if attempt.size else "–",
             *["" if timed is None else f"{timed.median_ms:.3g}" for _ in times],
-            "[green]holds[/]" if attempt.holds else "[red]loses too much[/]",
+            _verdict(attempt),
         )
     console.print(f"{result.target}: {gate.said}", style="italic", markup=False, highlight=False)
     console.print(table)
@@ -106,6 +108,14 @@ def tried_table(console: Console, result: BuildResult) -> None:
         console.print(
             f"and {len(accuracy.tried) - len(shown)} with other layers in float; manifest.json has them all"
         )
+
+
+def _verdict(attempt: Attempt) -> str:
+    if attempt.shipped:
+        return "[bold green]shipped[/]"
+    if attempt.holds:
+        return "[green]holds[/]"
+    return "[red]failed[/]" if attempt.failure else "[red]loses too much[/]"
 
 
 def _rescue(attempt: Attempt) -> tuple[bool, bool, float]:

@@ -71,7 +71,7 @@ class Shapes:
             options = " ".join(f"--shape {shlex.quote(f'{s.name}={_open(s)}')}" for s in free)
             raise ShapeError(
                 f"the target takes no free dimension, and the model has: {listed}",
-                f"give the sizes: {options} (a free batch: --batch N)",
+                f"give a size for each ?: {options} (a free batch: --batch N)",
             )
         return resolved
 

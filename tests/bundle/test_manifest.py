@@ -76,7 +76,7 @@ def test_it_holds_what_was_asked_for(data: dict[str, Any]) -> None:
     assert data["critical"] == []
     assert data["build"]["source"]["name"] == "tiny.onnx"
     assert data["build"]["precision"]["requested"] == "auto"
-    assert [s["step"] for s in data["build"]["steps"]][:3] == ["convert", "shapes", "simplify"]
+    assert [s["step"] for s in data["build"]["steps"]][:3] == ["convert", "opset", "shapes"]
     assert [f["path"] for f in data["files"]] == sorted(f["path"] for f in data["files"])
 
 

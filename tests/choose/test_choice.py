@@ -22,9 +22,10 @@ from edgepack.targets import load_target
 SIZES = {"fp32": 400, "fp16-weights": 200, "int8-weights": 110, "int8": 100}
 
 
-def stage(folder: Path, precision: str) -> Stage:
-    path = folder / f"{precision}.onnx"
-    path.write_bytes(bytes(SIZES[precision]))
+def stage(folder: Path, precision: str, kept_size: int = 0) -> Stage:
+    """What is made of a precision; with layers in float, of the size `kept_size`."""
+    path = folder / f"{precision}{'-kept' if kept_size else ''}.onnx"
+    path.write_bytes(bytes(kept_size or SIZES[precision]))
     file = ModelFile(path=path, format=Format.ONNX, inputs=(), outputs=())
     result = StepResult(model=file, changed=True, facts={})
     record = StageRecord(
@@ -60,6 +61,8 @@ class Made:
         prefer: Prefer = "speed",
         measured: bool = True,
         requested: str = "auto",
+        layers: Sequence[str] = (),
+        kept_size: int = 0,
     ) -> None:
         self.folder, self.errors, self.times_ms = folder, errors or {}, times_ms
         self.plans = make_plans(
@@ -70,10 +73,11 @@ class Made:
             atol=None,
             rtol=None,
         )
+        self.kept_size = kept_size
         self.races: list[tuple[str, ...]] = []
         self.chooser = Chooser(
             run=self.run,
-            rank=lambda candidate: (),
+            rank=lambda candidate: layers,
             cost=lambda candidate: {},
             gate=FakeGate(drops or {}) if measured else None,
             race=self.race if times_ms is not None else None,
@@ -86,7 +90,9 @@ class Made:
         if plan.precision in self.errors:
             raise self.errors[plan.precision]
         # One for the conversion, one for each step: what the float model is, is found by place.
-        return [stage(self.folder, plan.precision)] * (len(plan.steps) + 1), ()
+        kept = any(getattr(step, "float_nodes", ()) for step in plan.steps)
+        made = stage(self.folder, plan.precision, self.kept_size if kept else 0)
+        return [made] * (len(plan.steps) + 1), ()
 
     def race(self, candidates: Mapping[str, Candidate]) -> Mapping[str, Timing]:
         assert self.times_ms is not None
@@ -106,7 +112,7 @@ SAME = {"fp32": 10.0, "fp16-weights": 10.1, "int8-weights": 10.2, "int8": 20.0}
 def test_where_all_are_as_quick_the_smaller_download_wins(tmp_path: Path) -> None:
     choice = Made(tmp_path, times_ms=SAME).choose()
     assert choice.chosen.plan.precision == "int8-weights"
-    assert "no other is quicker" in choice.because
+    assert choice.because.endswith("; no other is quicker by more than 10%, timed side by side")
     assert set(choice.timings) == {"int8-weights", "fp16-weights", "fp32", "int8"}
 
 
@@ -114,6 +120,33 @@ def test_what_is_quicker_beyond_doubt_wins(tmp_path: Path) -> None:
     choice = Made(tmp_path, times_ms={**SAME, "int8": 6.0}).choose()
     assert choice.chosen.plan.precision == "int8"
     assert choice.because == "quicker than int8-weights, timed side by side"
+
+
+def test_of_a_model_that_takes_no_time_the_preference_stays_and_nothing_untrue_is_said_of_it(
+    tmp_path: Path,
+) -> None:
+    times = {name: ms / 100 for name, ms in {**SAME, "int8": 6.0}.items()}
+    choice = Made(tmp_path, times_ms=times).choose()
+    assert choice.chosen.plan.precision == "int8-weights"
+    assert "a run takes less than 0.2 ms" in choice.because
+    assert "no other is quicker" not in choice.because
+
+
+@pytest.mark.parametrize(
+    ("kept_size", "chosen", "because"),
+    [
+        (195, "fp16-weights", "as quick and as small as int8-weights with 1 layer in float, and"),
+        (120, "int8-weights", ", but for 1 layer in float; no other is quicker"),
+    ],
+)
+def test_layers_in_float_must_leave_something_of_what_a_precision_is_preferred_for(
+    tmp_path: Path, kept_size: int, chosen: str, because: str
+) -> None:
+    drops = {"int8-weights": 3, "int8-weights-kept": 0.9, "fp16-weights": 0.1, "int8": 5}
+    made = Made(tmp_path, drops=drops, times_ms=SAME, layers=["a"], kept_size=kept_size)
+    choice = made.choose()
+    assert choice.chosen.plan.precision == chosen
+    assert because in choice.because
 
 
 def test_what_loses_too_much_is_not_chosen_however_quick_and_small(tmp_path: Path) -> None:

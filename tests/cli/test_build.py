@@ -73,7 +73,9 @@ def test_build_json_is_one_document_and_stderr_is_silent(
         bundle["size_after"] == (tmp_path / "out" / "eye-web" / manifest.model.path).stat().st_size
     )
     stages = [s["stage"] for s in bundle["worst"]]
-    assert stages == ["convert", "shapes", "simplify", "tune", "float16_weights", "tune"]
+    assert stages == [
+        *("convert", "opset", "shapes", "simplify", "tune", "float16_weights", "tune"),
+    ]
 
 
 # What is already there

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from io import StringIO
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from edgepack.bundle.manifest import Attempt, ChosenPrecision, GateRecord
-from edgepack.cli.show import tried_table
+from edgepack.cli.show import build_table, tried_table
 from edgepack.pipeline import BuildResult
 from edgepack.prove.accuracy import Judge
 
@@ -26,7 +28,7 @@ def attempt(*kept: str, drop: float, holds: bool, shipped: bool = False) -> Atte
     )
 
 
-def shown(*tried: Attempt, metric: str = "top1", **judged_by: Judge) -> str:
+def built(*tried: Attempt, metric: str = "top1", **judged_by: Judge) -> BuildResult:
     gate = GateRecord(
         metric=metric,
         judged_by=judged_by,
@@ -36,7 +38,7 @@ def shown(*tried: Attempt, metric: str = "top1", **judged_by: Judge) -> str:
         data="evaluation data",
         sha256="0" * 64,
     )
-    result = BuildResult(
+    return BuildResult(
         target="android",
         bundle=Path("out"),
         precision="int8",
@@ -51,8 +53,11 @@ def shown(*tried: Attempt, metric: str = "top1", **judged_by: Judge) -> str:
         untimed="",
         next="",
     )
+
+
+def shown(*tried: Attempt, metric: str = "top1", **judged_by: Judge) -> str:
     text = StringIO()
-    tried_table(Console(file=text, width=120), result)
+    tried_table(Console(file=text, width=120), built(*tried, metric=metric, **judged_by))
     return text.getvalue()
 
 
@@ -66,6 +71,24 @@ def test_of_layers_in_float_the_shipped_attempt_is_shown() -> None:
     assert "1 layer in float: c" in said
     assert "a, b" not in said
     assert "and 2 with other layers in float" in said
+
+
+def test_the_way_that_is_shipped_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    other = attempt(drop=0.1, holds=True, shipped=True)
+    build_table([built(other.model_copy(update={"precision": "int8@openvino"}))])
+    assert "int8@openvino: " in capsys.readouterr().out
+
+
+def test_what_is_shipped_is_told_from_what_would_do_too_and_from_what_failed() -> None:
+    said = shown(
+        attempt(drop=0.2, holds=True),
+        attempt(drop=0.1, holds=True, shipped=True),
+        attempt(drop=3.0, holds=False),
+        attempt(drop=0.0, holds=False).model_copy(update={"failure": "too far off"}),
+    )
+    assert re.findall(r"(\w[\w ]*?) +│$", said, re.MULTILINE) == [
+        *("holds", "shipped", "loses too much", "failed")
+    ]
 
 
 def test_where_none_holds_the_one_that_loses_least_is() -> None:

@@ -90,9 +90,8 @@ def test_the_package_is_pinned_in_manifest_sbom_and_readme(tmp_path: Path) -> No
 def test_without_the_package_what_needs_it_is_left_out_and_said_to_be(tmp_path: Path) -> None:
     result = build(tmp_path, "auto", calibration=images(40), max_drop=10.0)
     assert result.precision in ("int8", "fp32")
-    for way in ("int8@openvino", "fp32@openvino", "bf16"):
-        assert f"{way} is left out" in result.left_out
-    assert "pip install openvino==2026.4.1" in result.left_out
+    assert result.left_out.startswith("left out int8@openvino, fp32@openvino, bf16: ")
+    assert result.left_out.count("pip install openvino==2026.4.1") == 1
     tried = edgepack.load_manifest(result.bundle).build.precision.tried
     assert not [a for a in tried if a.precision in ("int8@openvino", "fp32@openvino", "bf16")]
     assert self_tested(result.bundle)["provider"] == CPU

@@ -475,3 +475,44 @@ def test_a_float16_model_is_held_to_float16s_rounding(tmp_path: Path, keep_edges
     (parity,) = result.parity
     assert parity.passed
     assert 1e-4 < parity.allowed_abs < 2e-2
+
+
+def quantized_chain(layers: int = 8) -> onnx.ModelProto:
+    """float32 `x` [1, 8, 12, 12] through U8U8 Convs between Q/DQ pairs, as exporters write them, to `y` of the same shape."""
+    rng = np.random.default_rng(0)
+    arrays = {"scale": np.float32(0.03), "zero": np.uint8(128), "w_scale": np.float32(0.002)}
+    last, nodes = "x", []
+    for i in range(layers):
+        arrays[f"w{i}"] = rng.integers(0, 255, size=(8, 8, 3, 3)).astype(np.uint8)
+        nodes += [
+            helper.make_node("QuantizeLinear", [last, "scale", "zero"], [f"q{i}"]),
+            helper.make_node("DequantizeLinear", [f"q{i}", "scale", "zero"], [f"x{i}"]),
+            helper.make_node("DequantizeLinear", [f"w{i}", "w_scale", "zero"], [f"k{i}"]),
+            helper.make_node("Conv", [f"x{i}", f"k{i}"], [f"c{i}"], pads=[1] * 4),
+        ]
+        last = f"c{i}"
+    nodes += [
+        helper.make_node("QuantizeLinear", [last, "scale", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["y"]),
+    ]
+    shape = (1, 8, 12, 12)
+    return model(nodes, [value("x", FLOAT, shape)], [value("y", FLOAT, shape)], tensors(arrays))
+
+
+def test_a_model_that_came_quantized_is_held_to_its_integer_kernels_rounding(
+    tmp_path: Path,
+) -> None:
+    result = edgepack.convert(write(quantized_chain(), tmp_path / "m.onnx"), tmp_path / "made.onnx")
+    (parity,) = result.parity
+    # A step of an integer, which no tolerance of float32's allows.
+    assert parity.max_abs > 1e-2
+    assert parity.passed
+
+
+def test_a_device_may_round_its_integers_as_other_kernels_do(tmp_path: Path) -> None:
+    path = write(quantized_chain(), tmp_path / "m.onnx")
+    # What is shipped for a phone is opened there without the optimizations it was proved with.
+    (result,) = edgepack.build(path, targets=["android"], output_dir=tmp_path / "out")
+    (case, *_) = edgepack.load_manifest(result.bundle).golden
+    (shipped,) = (e for e in case.expect if e.origin == "shipped")
+    assert shipped.atol > 1e-2

@@ -136,6 +136,15 @@ def test_one_scale_for_all_channels_is_found() -> None:
     assert found(PerChannelWeights(operators=("Gemm",)), proto) == []
 
 
+def test_a_single_scale_is_found_behind_a_transposition_too() -> None:
+    proto = quantized_conv(per_channel=False)
+    (conv,) = (n for n in proto.graph.node if n.op_type == "Conv")
+    conv.input[1] = "w_turned"
+    turned = helper.make_node("Transpose", ["w_dq"], ["w_turned"], "turn", perm=[0, 1, 3, 2])
+    proto.graph.node.insert(list(proto.graph.node).index(conv), turned)
+    assert "Conv conv" in only(PerChannelWeights(), proto).cause
+
+
 def test_a_quantized_softmax_is_found() -> None:
     finding = only(FloatOperators(), quantized_conv(quantized_softmax=True))
     assert (finding.node, finding.operator, finding.tensor) == ("softmax", "Softmax", "soft")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from edgepack import onnxfile
@@ -13,7 +14,9 @@ from edgepack.calibrate.calibrator import Calibrator
 from edgepack.legality.graph import GraphView
 from edgepack.legality.macs import int8_mac_share
 from edgepack.legality.partition import partition, tables_of
+from edgepack.legality.registry import rules_for
 from edgepack.legality.require import findings_in, require_legal
+from edgepack.legality.rules.files import OpsetRange
 from edgepack.legality.subject import Preparation, Subject
 from edgepack.passes.plan import ShapeRequest, make_plans
 from edgepack.samples.opening import open_samples
@@ -22,6 +25,8 @@ from tests.legality.graphs import residual_model
 from tests.models import wrap
 from tests.weighty import weighty_model
 
+#: The newest operator set and file format that onnxruntime of a version opens; measured, but for 1.17 (its documentation, "Compatibility").
+READS = {"1.17.0": (20, 9), "1.23.2": (23, 11), "1.27.0": (26, 13), "1.30.0": (26, 13)}
 CASES = [(p.name, precision) for p in list_targets() for precision in p.precisions]
 
 
@@ -69,6 +74,28 @@ def test_what_a_target_builds_breaks_none_of_its_rules(
     assert subject.stopped == ()
     warnings = require_legal(subject.model, profile, precision_of(precision))
     assert {f.severity for f in warnings} <= {"warning"}
+
+
+@pytest.mark.parametrize("target", [p.name for p in list_targets()])
+def test_a_model_of_todays_onnx_becomes_one_that_the_oldest_runtime_of_a_target_reads(
+    tmp_path: Path, target: str
+) -> None:
+    profile, model = load_target(target), residual_model()
+    model.opset_import[0].version, model.ir_version = (
+        onnx.defs.onnx_opset_version(),
+        onnx.IR_VERSION,
+    )
+    (plan, *_) = make_plans(
+        profile, requested="fp32", calibrated=False, shapes=ShapeRequest(), atol=None, rtol=None
+    )
+    subject = Preparation(tmp_path / "steps", "model", None).subject(plan, wrap(model, tmp_path))
+    made = onnxfile.load(subject.model)
+    newest = READS[profile.runtime.min_version]
+    assert (onnxfile.opset(made), made.ir_version) <= newest
+    assert made.ir_version <= newest[1]
+    (rule,) = (r for r in rules_for(profile, "fp32") if isinstance(r, OpsetRange))
+    assert rule.maximum is not None
+    assert rule.maximum <= newest[0]
 
 
 @pytest.mark.parametrize(("target", "precision"), CASES)

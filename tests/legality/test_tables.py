@@ -154,6 +154,13 @@ def test_nnapi_and_coreml_take_no_free_dimension() -> None:
     assert why(load_table("WebGpuExecutionProvider"), proto) == ""
 
 
+def test_webgpu_has_no_64_bit_floats() -> None:
+    proto = one_operator("Relu", {"x": [1, 4]}, [1, 4])
+    for edge in (*proto.graph.input, *proto.graph.output):
+        edge.type.tensor_type.elem_type = TensorProto.DOUBLE
+    assert why(load_table("WebGpuExecutionProvider"), proto) == "not in float64"
+
+
 # What each condition means
 
 

@@ -98,15 +98,16 @@ def test_a_new_runner_remembers_nothing(tmp_path: Path, count: Count) -> None:
 def test_each_stage_is_recorded_in_order_with_its_options_and_distance(tmp_path: Path) -> None:
     stages, start = runner(tmp_path)
     done = run(stages, start, "android", "int8")
-    assert [s.name for s in done] == ["convert", "shapes", "simplify", "tune", "int8", "ort_format"]
+    names = ["convert", "opset", "shapes", "simplify", "tune", "int8", "ort_format"]
+    assert [s.name for s in done] == names
     assert [s.record.step for s in done] == [s.name for s in done]
     assert done[0].record.facts == {"opset": 17}
-    assert done[4].record.options["per_channel"] is True
+    assert done[5].record.options["per_channel"] is True
     assert done[-1].record.sha256 == done[-1].result.model.sha256
     assert all(s.parity[0].passed for s in done)
-    assert done[1].parity[0].max_abs < 1e-6 < done[4].parity[0].max_abs
+    assert done[1].parity[0].max_abs < 1e-6 < done[5].parity[0].max_abs
     # From the step on that changes the precision, that precision's bounds hold.
-    assert done[2].parity[0].allowed_abs < done[4].parity[0].allowed_abs
+    assert done[3].parity[0].allowed_abs < done[5].parity[0].allowed_abs
 
 
 def test_a_stage_that_changes_the_answers_stops_the_build_by_name(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ class FileSize(Rule):
             rule=self.name,
             severity=severity,
             cause=f"{name} has {size:,} bytes; {who} takes files of at most {limit:,}",
-            fix="use a smaller precision (--precision fp16, int8 or int8-weights), or a host without that limit",
+            fix="use a smaller precision (--precision fp16-weights, int8-weights or int8), or a host without that limit",
             tensor=name,
             value=str(size),
             source=self.source,

@@ -10,10 +10,11 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from edgepack.legality.finding import Finding
-from edgepack.legality.graph import GraphView
+from edgepack.legality.graph import GraphView, Node
 from edgepack.legality.pairs import PAIR, QUANTIZE, Quantized, quantized
 from edgepack.legality.rules.rule import Rule
 
+_VIEWS = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")
 _REQUANTIZE = "quantize the float model with this target's own recipe: edgepack build --precision int8 --calibration DATA"
 
 
@@ -113,17 +114,23 @@ class PerChannelWeights(Rule):
         for q in quantized(graph):
             if q.role != "weight" or q.node.operator in QUANTIZE or not self._is_single(q, graph):
                 continue
-            takers = [
-                t for n in q.node.outputs for t in graph.takers(n) if t.operator in self.operators
-            ]
-            if takers:
+            product = next(self._products(q.node, graph), None)
+            if product is not None:
                 yield self.found(
-                    f"the weight {q.tensor} of {takers[0].operator} {takers[0].name} has one scale for all its channels",
+                    f"the weight {q.tensor} of {product.operator} {product.name} has one scale for all its channels",
                     _REQUANTIZE,
                     node=q.node,
                     tensor=q.scale,
                     value="1 scale",
                 )
+
+    def _products(self, node: Node, graph: GraphView) -> Iterator[Node]:
+        """What takes a weight, if need be as another view of it (TransB written out)."""
+        for taker in (t for n in node.outputs for t in graph.takers(n)):
+            if taker.operator in self.operators:
+                yield taker
+            elif taker.operator in _VIEWS:
+                yield from self._products(taker, graph)
 
     @staticmethod
     def _is_single(q: Quantized, graph: GraphView) -> bool:

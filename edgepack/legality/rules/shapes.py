@@ -16,7 +16,7 @@ from edgepack.legality.rules.rule import Rule
 class StaticShapes(Rule):
     """Free dimensions. The profile's key `static_shapes` switches this rule.
 
-    An input or output with one is found with the rule's severity; a node whose result's shape depends on values (NonZero, Unique) is a
+    An input with one is found with the rule's severity; a node whose result's shape depends on values (NonZero, Unique) is a
     warning: the runtime lays it on a provider that can.
     """
 
@@ -28,7 +28,7 @@ class StaticShapes(Rule):
             if free:
                 yield self.found(
                     f"the input {name} has free dimensions: {free}",
-                    f"give their sizes: --shape {_option(name, graph.shape(name))} (a free batch: --batch N)",
+                    f"give a size for each ?: --shape {_option(name, graph.shape(name))} (a free batch: --batch N)",
                     tensor=name,
                     value=_text(graph.shape(name)),
                 )

@@ -11,6 +11,8 @@ import onnx
 from edgepack.passes.tune.graph import Array, Graph, along, attribute, is_a
 
 _KINDS = ("Mul", "Div", "Add", "Sub")
+#: Added in float32, such a number rounds to whole ones, which some graphs mean: x + 1.5·2²³ − 1.5·2²³.
+_ROUNDS = 2.0**22
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,8 @@ def _step(graph: Graph, node: onnx.NodeProto) -> _Affine | None:
         shape = graph.shape(node.output[0])
         if shape is None or graph.shape(x) != shape:
             return None
+        if is_a(node, "Add", "Sub") and (np.abs(values) >= _ROUNDS).any():
+            return None
         return _of(node, x, values.astype(np.float64))
     return None
 
@@ -86,7 +90,7 @@ def _chain(graph: Graph, first: onnx.NodeProto) -> _Affine | None:
             shift=whole.shift * step.factor + step.shift,
             nodes=(*whole.nodes, node),
         )
-    if whole is None or not (np.isfinite(whole.factor).all() and np.isfinite(whole.shift).all()):
+    if whole is None or not (_fits(whole.factor) and _fits(whole.shift)):
         return None
     # What float32 cannot tell from 1 and 0 is 1 and 0.
     if (whole.factor.astype(np.float32) == 1).all():
@@ -94,6 +98,11 @@ def _chain(graph: Graph, first: onnx.NodeProto) -> _Affine | None:
     if (whole.shift.astype(np.float32) == 0).all():
         whole = dataclasses.replace(whole, shift=np.zeros(1))
     return whole
+
+
+def _fits(values: Array) -> bool:
+    """Whether all of it is finite in float32."""
+    return bool((np.abs(values) <= np.finfo(np.float32).max).all())
 
 
 def _shorten(graph: Graph, chain: _Affine) -> int:
@@ -170,7 +179,8 @@ def _fold(
     y = chain.nodes[-1].output[0]
     x, nodes = chain.x, []
     if padded and shift.any():
-        if not factor.all() or (len(chain.nodes) == 1 and (factor == 1).all()):
+        alone = len(chain.nodes) == 1 and (factor == 1).all()
+        if alone or not factor.all() or not _fits(shift / factor):
             return _shorten(graph, chain)
         # The padding's zeros come after the shift: it stays, in the units of x.
         x = y

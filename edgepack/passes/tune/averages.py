@@ -12,7 +12,7 @@ _MOST_GROWTH = 2
 
 
 def multiply_averages(graph: Graph) -> int:
-    """GlobalAveragePool(Conv(x)), of images little larger than the kernel → Gemm of all that is in x.
+    """GlobalAveragePool(Conv(x)), of images little larger than the kernel → Gemm (without a bias, MatMul) of all that is in x.
 
     Nothing lies between the two, so each output is one sum over x: of 4 × 4 places and a 3×3 kernel, a ninth of the products.
     """
@@ -57,7 +57,8 @@ def _replace(graph: Graph, conv: onnx.NodeProto, pool: onnx.NodeProto, matrix: A
     sizes = graph.constant(np.array([*shape[:2], 1, 1], np.int64), f"{y}/sizes")
     nodes = [
         graph.node("Flatten", [conv.input[0]], flat, axis=1),
-        graph.node("Gemm", [flat, weight, *bias], mean),
+        # Before operator set 11, Gemm has a bias always.
+        graph.node("Gemm" if bias else "MatMul", [flat, weight, *bias], mean),
         graph.node("Reshape", [mean, sizes], y),
     ]
     graph.replace([conv, pool], nodes)

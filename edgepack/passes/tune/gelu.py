@@ -75,8 +75,10 @@ def _scaled(graph: Graph, node: onnx.NodeProto) -> tuple[str, float]:
 
 
 def _number(graph: Graph, name: str) -> float | None:
+    """A constant's one number; None for one of more dimensions, which could give the product more than x has."""
     values = graph.floats(name)
-    return float(values.reshape(-1)[0]) if values is not None and values.size == 1 else None
+    single = values is not None and values.size == 1 and values.ndim <= 1
+    return float(values.reshape(-1)[0]) if values is not None and single else None
 
 
 def _product(graph: Graph, erf: str, inner: _Erf) -> list[onnx.NodeProto] | None:

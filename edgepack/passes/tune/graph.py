@@ -202,11 +202,12 @@ def is_a(node: onnx.NodeProto, *kinds: str) -> bool:
 
 
 def along(values: Array | None, shape: tuple[int, ...] | None, axis: int) -> Array | None:
-    """What a constant holds along one axis of a value, [size]; None where it varies along another, or would enlarge the value.
+    """What a constant holds along one axis of a value, [size]; None where it varies along another, would enlarge the value, or
+    the value has no such axis.
 
     Args: shape: the value's, if it is known.
     """
-    if values is None or shape is None or values.ndim > len(shape):
+    if values is None or shape is None or values.ndim > len(shape) or axis >= len(shape):
         return None
     sizes = (1,) * (len(shape) - values.ndim) + values.shape
     if any(size not in ((1, shape[axis]) if i == axis else (1,)) for i, size in enumerate(sizes)):

@@ -122,6 +122,8 @@ def _bundles(graph: Graph) -> list[_Bundle]:
 def _tied(graph: Graph, node: onnx.NodeProto) -> list[str]:
     """The values that a node works on channel by channel; none, where it does something else."""
     x, y = node.input[0] if node.input else "", node.output[0]
+    if len(node.output) > 1:
+        return []  # MaxPool's Indices count the places of all channels before theirs.
     if is_a(node, *_BY_CHANNEL) or (is_a(node, "Conv") and _is_depthwise(graph, node)):
         return [x, y]
     if is_a(node, "Resize"):

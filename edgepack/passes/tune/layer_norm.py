@@ -61,10 +61,10 @@ def _of(graph: Graph, y: str, x: str, inverse: str, rest: str) -> _Norm | None:
     sqrt = reciprocal and graph.maker(reciprocal.input[0], "Sqrt")
     if shape is None or less is None or not sqrt or inverse not in less.input:
         return None
-    mean = _negated(graph, next(n for n in less.input if n != inverse))
+    mean = _negated(graph, next((n for n in less.input if n != inverse), ""))
     variance, epsilon = _split(graph, sqrt.input[0], "Add")
     axis = _mean_axis(graph, mean, x)
-    if axis is None or epsilon is None or epsilon.size != 1:
+    if axis is None or epsilon is None or epsilon.size != 1 or epsilon.ndim > len(shape):
         return None
     if not _is_variance(graph, variance, x, mean, axis):
         return None

@@ -7,6 +7,9 @@ import onnx
 
 from edgepack.passes.tune.graph import Array, Graph, along
 
+#: A steeper slope would leave too little of 1 − s + s in float32.
+_STEEPEST = 8
+
 
 def split_prelu(graph: Graph) -> int:
     """PRelu(x) → s·x + (1 − s)·relu(x), each scaling a depthwise 1×1 Conv, for constant slopes by channel and x [N, C, H, W].
@@ -21,7 +24,9 @@ def split_prelu(graph: Graph) -> int:
     for node in graph.nodes("PRelu"):
         shape = graph.shape(node.input[0])
         slopes = along(graph.floats(node.input[1]), shape, 1)
-        if shape is None or len(shape) != 4 or slopes is None or not np.isfinite(slopes).all():
+        if shape is None or len(shape) != 4 or slopes is None:
+            continue
+        if not (np.abs(slopes) <= _STEEPEST).all():
             continue
         graph.replace([node], _scalings(graph, node, slopes))
         done += 1

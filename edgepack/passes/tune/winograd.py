@@ -18,6 +18,8 @@ _LANES = 16
 _NODES_COST, _NUMBER_COST = 300_000, 12
 #: Places below which a kernel, twice as large and turned when a session is created, is much for what it saves.
 _FEWEST_PLACES = 100
+#: Of Pad with inputs in the place of attributes.
+_FIRST_OPSET = 11
 
 # F(4, 3) at the points 0, 1, −1, 1/2, −2, ∞: made = MAKE · ((KERNEL · kernel) ⊙ (TAKE · taken)). A quarter less rounding than with the
 # usual 2 in the place of 1/2; measured: 2.7 times a plain sum's.
@@ -109,6 +111,8 @@ def convolve_bands(graph: Graph) -> int:
 def _sizes(graph: Graph, conv: onnx.NodeProto) -> _Sizes | None:
     x, y, kernel = (graph.shape(n) for n in (conv.input[0], conv.output[0], conv.input[1]))
     if x is None or y is None or kernel is None or len(x) != 4 or x[0] != 1:
+        return None
+    if graph.opset < _FIRST_OPSET:
         return None
     plain = (
         kernel[2:] == (3, 3)

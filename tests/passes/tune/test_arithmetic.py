@@ -95,6 +95,23 @@ def test_a_constant_that_enlarges_the_value_stays() -> None:
     assert tried("affine", graph(nodes, {"by": random(3, 4, 1, 1)}, x=(1, 4, 6, 6))).count == 0
 
 
+def test_an_addition_that_rounds_to_whole_numbers_stays() -> None:
+    nodes = [node("Add", "x magic", "a"), node("Sub", "a magic", "b"), node("Mul", "b two", "y")]
+    constants = {"magic": np.float32(1.5 * 2**23), "two": np.float32(2)}
+    assert tried("affine", graph(nodes, constants)).count == 0
+
+
+def test_factors_whose_product_float32_does_not_hold_stay() -> None:
+    nodes = [node("Mul", "x large", "a"), node("Mul", "a large", "y")]
+    assert tried("affine", graph(nodes, {"large": np.float32(1e30)})).count == 0
+
+
+def test_a_shift_that_cannot_be_said_in_the_units_of_the_input_stays_behind_the_factor() -> None:
+    constants = {"by": np.float32(1e-39), "less": np.float32(1)}
+    trial = tried("affine", rescaled(constants=constants, pads=[1, 1, 1, 1]))
+    assert trial.count == 0
+
+
 def test_division_of_a_constant_and_by_zero_stays() -> None:
     nodes = [node("Div", "one x", "d"), node("Mul", "d one", "m"), node("Div", "m none", "y")]
     constants = {"one": np.float32(2), "none": np.float32(0)}
@@ -162,6 +179,16 @@ def test_what_is_no_gelu_stays(proto: onnx.ModelProto) -> None:
     assert tried("gelu", proto).count == 0
 
 
+def test_constants_that_give_a_gelu_more_dimensions_stay() -> None:
+    proto = gelu(*KERAS)
+    for i, held in enumerate(proto.graph.initializer):
+        widened = onnx.numpy_helper.to_array(held).reshape(1, 1, 1, 1, 1)
+        proto.graph.initializer[i].CopyFrom(onnx.numpy_helper.from_array(widened, held.name))
+    del proto.graph.value_info[:]
+    proto.graph.output[0].type.tensor_type.ClearField("shape")
+    assert tried("gelu", onnx.shape_inference.infer_shapes(proto)).count == 0
+
+
 # Layer normalization
 
 
@@ -212,6 +239,13 @@ def test_a_layer_normalization_gets_its_name(axes: list[int], transposes: int) -
     ids=["two axes", "shifted along another axis", "before there was one"],
 )
 def test_another_normalization_stays(proto: onnx.ModelProto) -> None:
+    assert tried("layer_norm", proto).count == 0
+
+
+def test_a_square_beside_it_is_no_normalization() -> None:
+    proto = normalization([3])
+    del proto.graph.node[8:11]
+    proto.graph.node.insert(8, node("Mul", "r r", "rest"))
     assert tried("layer_norm", proto).count == 0
 
 

@@ -38,9 +38,12 @@ def test_prelu_becomes_two_scalings(slopes: np.ndarray) -> None:
         (random(1, 1, 6), (1, 4, 6, 6)),
         (random(4, 1), (1, 4, 6)),
         (random(4, 1, 1), ("batch", 4, 6, 6)),
+        (random(1), (6,)),
         (np.array([0, 1, np.inf, 0], np.float32).reshape(4, 1, 1), (1, 4, 6, 6)),
+        # 1 − s is −s in float32, and s·x + (1 − s)·x is 0.
+        (np.full((4, 1, 1), 1e8, np.float32), (1, 4, 6, 6)),
     ],
-    ids=["by element", "by column", "no image", "free size", "infinite"],
+    ids=["by element", "by column", "no image", "free size", "a row", "infinite", "steep"],
 )
 def test_prelu_of_another_kind_stays(slopes: np.ndarray, x: tuple[int, ...]) -> None:
     trial = tried("prelu", graph(PRELU, {"slopes": slopes}, x=x))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import helper
 
 from edgepack.passes.int8 import Int8
 from edgepack.passes.tune.step import Tune
@@ -202,6 +203,21 @@ def test_a_float_graph_gets_whole_blocks_about_a_pool() -> None:
     constants = {"wide": random(20, 4, 1, 1), "narrow": random(3, 20, 1, 1)}
     trial = tried("blocks", graph(nodes, constants))
     assert (trial.count, trial.gap) == (1, 0)
+
+
+@pytest.mark.parametrize("rewrite", ["blocks", "lanes"])
+def test_places_that_a_pool_counts_over_all_channels_stay(rewrite: str) -> None:
+    pool = helper.make_node("MaxPool", ["c"], ["m", "places"], kernel_shape=[2, 2])
+    nodes = [*DEEP[:3], pool, node("Conv", "m narrow", "y")]
+    proto = graph(nodes, DEEP_CONSTANTS, x=(2, 4, 6, 6))
+    proto.graph.output.append(helper.make_tensor_value_info("places", onnx.TensorProto.INT64, None))
+    assert tried(rewrite, onnx.shape_inference.infer_shapes(proto)).count == 0
+
+
+@pytest.mark.parametrize("x", [(), (7,)])
+def test_numbers_without_channels_stay(x: tuple[int, ...]) -> None:
+    proto = graph([node("Add", "x one", "y")], {"one": np.float32(1)}, x=x)
+    assert tried("blocks", proto).count == 0
 
 
 def test_channels_are_filled_through_an_enlargement() -> None:

@@ -87,6 +87,13 @@ def test_other_convolutions_stay(
     assert (trial.count, trial.operators) == (0, {"Conv": 1})
 
 
+@pytest.mark.parametrize(("opset", "changed"), [(10, 0), (11, 1)])
+def test_before_pads_could_be_inputs_convolutions_stay(opset: int, changed: int) -> None:
+    nodes = [node("Conv", "x kernel bias", "y", pads=[1] * 4)]
+    proto = graph(nodes, {"kernel": kernel(), "bias": random(24)}, x=(1, 16, 32, 32), opset=opset)
+    assert tried("winograd", proto).count == changed
+
+
 def test_a_kernel_that_is_computed_of_the_input_stays() -> None:
     nodes = [node("GlobalAveragePool", "x", "mean"), node("Mul", "kernel mean", "k")]
     nodes.append(node("Conv", "x k", "y"))
