@@ -138,7 +138,12 @@ def build(
     profiles = _profiles(targets)
     require_exists(calibration)
     require_exists(evaluation, what="evaluation data")
-    require_measurable(metric, labelled=evaluation is not None, max_drop=max_drop)
+    require_measurable(
+        metric,
+        labelled=evaluation is not None,
+        data=evaluation is not None or calibration is not None,
+        max_drop=max_drop,
+    )
     request = ShapeRequest.of(shapes, batch)
     legal = [
         make_plans(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from edgepack.choose.candidate import Candidate, float_stage, with_options
-from edgepack.choose.gate import Gate
+from edgepack.choose.gate import Gate, Measured
 from edgepack.choose.race import Timing
 from edgepack.choose.search import Search
 from edgepack.errors import AccuracyError, EdgepackError, LegalityError, ParityError, StepError
@@ -145,8 +145,10 @@ class Chooser:
     def _pick(
         self, held: Sequence[Candidate], timings: Mapping[str, Timing], *, only: bool
     ) -> tuple[Candidate, str]:
-        if only or len(held) == 1:
+        if only:
             return held[0], held[0].plan.reason
+        if len(held) == 1:
+            return held[0], self._for_want_of(held[0])
         if self.prefer == "size":
             chosen = min(held, key=lambda c: c.model.size_bytes)
             return chosen, "the smallest of those that are accurate enough"
@@ -159,9 +161,17 @@ class Chooser:
         for other in held[1:]:
             if is_quicker(timings[other.plan.way], timings[chosen.plan.way]):
                 chosen = other
+        if timings[chosen.plan.way].median_ms < _QUICK_ENOUGH_MS:
+            return chosen, f"{chosen.plan.reason}; a run is too short for another to be worth it"
         if chosen is held[0]:
             return chosen, f"{chosen.plan.reason}; no other is quicker, timed side by side"
         return chosen, f"quicker than {held[0].plan.way}, timed side by side"
+
+    def _for_want_of(self, candidate: Candidate) -> str:
+        """The reason of the only one that holds: what comes before it in the profile's order and does not, and its own."""
+        before = dict.fromkeys(c.plan.way for c in self.trail if not c.holds)
+        before.pop(candidate.plan.way, None)
+        return "; ".join([*(f"{way} does not hold" for way in before), candidate.plan.reason])
 
     def _refusal(self, plans: Sequence[Plan]) -> EdgepackError:
         tried = [c for c in self.trail if c.measured is not None]
@@ -173,17 +183,26 @@ class Chooser:
             return failed[0].error
         best = min(tried, key=_drop)
         assert best.measured is not None
+        measured, ways = best.measured, f"{len(tried)} {'way' if len(tried) == 1 else 'ways'} tried"
+        where = f" ({measured.judged_by} of output {measured.output!r})" if measured.output else ""
         return AccuracyError(
-            f"{plans[0].profile.name}: {best.plan.way} loses {best.measured.drop:.3g} {self.gate.unit} of "
-            f"{self.gate.name} at best ({len(tried)} ways tried), allowed {self.gate.max_drop:g}",
-            _REMEDY,
+            f"{plans[0].profile.name}: {best.plan.way} loses {measured.drop:.3g} {self.gate.unit} of "
+            f"{self.gate.name}{where} at best ({ways}), allowed {self.gate.max_drop:g}",
+            _remedy(measured),
         )
 
 
-_REMEDY = (
-    "give more representative --calibration data, labels to measure with (--eval), allow more with --max-drop, or use --precision auto, "
-    "which falls back to a precision that holds"
-)
+def _remedy(measured: Measured) -> str:
+    labels = "labels to measure with (--eval)"
+    if measured.judged_by == "values":
+        labels = (
+            "labels (--eval DATA with --metric top1 where the output holds scores of classes: "
+            "without, its numbers themselves are compared)"
+        )
+    return (
+        f"give more representative --calibration data, {labels}, allow more with --max-drop, or use --precision auto, "
+        "which falls back to a precision that holds"
+    )
 
 
 def is_quicker(other: Timing, best: Timing) -> bool:

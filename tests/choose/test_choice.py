@@ -185,3 +185,19 @@ def test_one_that_was_asked_for_and_loses_too_much_is_an_error(tmp_path: Path) -
     made = Made(tmp_path, requested="int8-weights", drops={"int8-weights": 3})
     with pytest.raises(AccuracyError, match="int8-weights loses 3 points"):
         made.choose()
+
+
+def test_the_only_one_that_holds_says_what_comes_before_it_and_does_not(tmp_path: Path) -> None:
+    drops = {"int8-weights": 3, "fp16-weights": 2, "int8": 5}
+    choice = Made(tmp_path, drops=drops, prefer="accuracy").choose()
+    assert choice.chosen.plan.precision == "fp32"
+    assert choice.because.startswith(
+        "int8-weights does not hold; fp16-weights does not hold; int8 does not hold; "
+    )
+
+
+def test_runs_too_short_to_matter_are_not_called_the_quickest(tmp_path: Path) -> None:
+    times = {**dict.fromkeys(SAME, 0.02), "int8-weights": 0.1}
+    choice = Made(tmp_path, times_ms=times).choose()
+    assert choice.chosen.plan.precision == "int8-weights"
+    assert "too short" in choice.because

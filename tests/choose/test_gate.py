@@ -66,6 +66,7 @@ def test_without_labels_agreement_with_the_float_model_is_measured(
     assert other.drop > 1.0
     assert not other.holds
     assert gate.judged_by == {"probabilities": "classes"}
+    assert (other.output, other.judged_by) == ("probabilities", "classes")
 
 
 def test_with_labels_the_drop_is_from_the_float_models_own_score(
