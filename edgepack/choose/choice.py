@@ -186,7 +186,7 @@ class Chooser:
         measured, ways = best.measured, f"{len(tried)} {'way' if len(tried) == 1 else 'ways'} tried"
         where = f" ({measured.judged_by} of output {measured.output!r})" if measured.output else ""
         return AccuracyError(
-            f"{plans[0].profile.name}: {best.plan.way} loses {measured.drop:.3g} {self.gate.unit} of "
+            f"{plans[0].profile.name}: {best.plan.way} loses {measured.drop:.4g} {self.gate.unit} of "
             f"{self.gate.name}{where} at best ({ways}), allowed {self.gate.max_drop:g}",
             _remedy(measured),
         )

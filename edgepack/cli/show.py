@@ -95,7 +95,7 @@ def tried_table(console: Console, result: BuildResult) -> None:
         timed = result.timings.get(attempt.precision) if attempt.holds else None
         table.add_row(
             escape(_way(attempt)),
-            "–" if attempt.drop is None else f"{attempt.drop:.3g}",
+            "–" if attempt.drop is None else f"{attempt.drop:.4g}",
             size(attempt.size) if attempt.size else "–",
             *["" if timed is None else f"{timed.median_ms:.3g}" for _ in times],
             _verdict(attempt),

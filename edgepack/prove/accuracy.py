@@ -111,7 +111,11 @@ def _top(count: int) -> ScoreFunction:
 
 
 def _scores_of_classes(answer: Tensors) -> NDArray[Any]:
+    """[batch, classes]; of one probability a sample, those of its not being so and of its being so."""
     found = [x for x in answer.values() if x.ndim == 2 and x.shape[1] > 1]
+    alone = [x for x in answer.values() if x.ndim == 2 and x.shape[1] == 1]
+    if len(answer) == len(alone) == 1 and ((alone[0] >= 0.0) & (alone[0] <= 1.0)).all():
+        return np.concatenate([1.0 - alone[0], alone[0]], axis=1)
     if len(found) != 1:
         shapes = ", ".join(f"{n} {list(x.shape)}" for n, x in answer.items())
         ways = (
@@ -120,7 +124,7 @@ def _scores_of_classes(answer: Tensors) -> NDArray[Any]:
         if len(answer) > 1:
             ways = "end the model at one of them (--outputs NAME)"
         raise UsageError(
-            f"top1 and top5 need one output of shape [batch, classes]; the model has {shapes}",
+            f"top1 and top5 need one output of shape [batch, classes], or [batch, 1] of probabilities; the model has {shapes}",
             f"{ways}, or a function of yours: --metric module:function",
         )
     return found[0]

@@ -24,6 +24,14 @@ def test_labels_may_be_one_hot() -> None:
     assert metric("top1").score(pairs(_SCORES, np.eye(3)[[1, 0, 0, 2]])) == 75.0
 
 
+def test_one_probability_a_sample_has_two_classes() -> None:
+    answer = np.array([[0.9], [0.2], [0.6]], np.float32)
+    assert metric("top1").score(pairs(answer, np.array([1, 0, 0]))) == pytest.approx(200 / 3)
+    assert metric("top1").score(pairs(answer, np.array([[1.0], [0.0], [1.0]]))) == 100.0
+    with pytest.raises(UsageError, match="of probabilities"):
+        metric("top1").score(pairs(answer + 1.0, np.array([1, 0, 0])))
+
+
 def test_top5_of_more_classes() -> None:
     scores = np.arange(20, dtype=np.float32).reshape(2, 10)
     assert metric("top5").score(pairs(scores, np.array([5, 4]))) == 50.0
