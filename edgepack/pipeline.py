@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -169,9 +169,12 @@ def build(
         source = open_source(path, folder, with_shapes(intake, shapes))
         try:
             specs = _resolved(source, [ways[0] for ways in plans])
-            samples = _samples(calibration, specs, folder, preprocessing)
+            reading = partial(progress.stage, INTAKE)
+            samples = _samples(calibration, specs, folder, preprocessing, reading)
             wishes = Wishes(
-                evaluation=_samples(evaluation, specs, folder, preprocessing, labelled=True),
+                evaluation=_samples(
+                    evaluation, specs, folder, preprocessing, reading, labelled=True
+                ),
                 metric=metric,
                 max_drop=max_drop,
                 prefer=prefer,
@@ -301,6 +304,7 @@ def _samples(
     specs: Sequence[TensorSpec],
     folder: Path,
     preprocessing: object,
+    say: Callable[[str], None],
     *,
     labelled: bool = False,
 ) -> Samples | None:
@@ -312,6 +316,7 @@ def _samples(
         folder=folder / "samples",
         preprocessing=preprocessing if holds_images(data) else None,
         labelled=labelled,
+        say=say,
     )
 
 
