@@ -24,7 +24,7 @@ from edgepack.errors import BundleError, ShapeError, UsageError
 from edgepack.intake.request import IntakeRequest, with_shapes
 from edgepack.intake.source import Source, open_source
 from edgepack.names import app_name, bundle_name
-from edgepack.passes.plan import Plan, ShapeRequest, make_plans
+from edgepack.passes.plan import Plan, ShapeRequest, left_for_want_of_data, make_plans
 from edgepack.progress import Progress
 from edgepack.prove.accuracy import require_measurable
 from edgepack.prove.golden import golden_feeds
@@ -51,7 +51,7 @@ class BuildResult:
         accuracy: how accuracy was measured, and all that was tried.
         timings: of each precision that came into question, where they were timed.
         untimed: why they were not, where this machine could have; empty otherwise.
-        left_out: precisions that came into question and that this machine cannot run, with what is missing; empty otherwise.
+        left_out: precisions that came into question and that data or this machine lack something for, with what; empty otherwise.
         signed_by: the id of the key that signed it; None: not signed.
     """
 
@@ -157,7 +157,11 @@ def build(
         )
         for profile in profiles
     ]
-    plans, left_out = zip(*map(runnable_here, legal), strict=True)
+    plans, missing_engines = zip(*map(runnable_here, legal), strict=True)
+    left_out = [
+        "; ".join(filter(None, (left_for_want_of_data(ways), missing)))
+        for ways, missing in zip(legal, missing_engines, strict=True)
+    ]
     finals = [output / bundle_name(name, profile.name) for profile in profiles]
     refuse_existing(finals, overwrite=overwrite)
 
