@@ -38,8 +38,9 @@ def agreement(pairs: Iterable[tuple[Tensors, Tensors]]) -> dict[str, Agreement]:
     on equal terms, as a classifier's scores do for samples of all kinds. Where the place alone says how large a number is, as among
     the coordinates of landmarks, or for samples that are all alike, the same place comes first whatever is broken: then the values
     count, as they do for all else. The places' intraclass correlation tells: one half or more (ICC(1) of Shrout and Fleiss 1979,
-    "Intraclass correlations: uses in assessing rater reliability"). Numbers from 0 to 1 that do not sum to 1 are each for itself, tags
-    or coordinates: their values count. Integers of 32 bits or more and booleans are names of classes, by how many are the same.
+    "Intraclass correlations: uses in assessing rater reliability"). Scores have both signs and any length: rows of numbers from 0 up that
+    are no probabilities (tags, coordinates, features after a ReLU) and rows all of one length (normalized embeddings) are judged by
+    value as well. Integers of 32 bits or more and booleans are names of classes, by how many are the same.
 
     Args: pairs: (the model's outputs, the float model's), a feed each.
 
@@ -63,7 +64,8 @@ class _Sums:
         same: rows in which the same place comes first; of names of classes, those that are the same.
         places: the float output's sum at each place of a row, while it looks like scores of classes.
         named: it names classes, in integers.
-        probable, single: every row has been of probabilities; every number has been from 0 to 1.
+        probable, positive: every row has been of probabilities; no number has been below 0.
+        shortest, longest: lengths of rows.
     """
 
     same: int = 0
@@ -71,7 +73,9 @@ class _Sums:
     named: bool = False
     ranked: bool = True
     probable: bool = True
-    single: bool = True
+    positive: bool = True
+    shortest: float = np.inf
+    longest: float = 0.0
     places: NDArray[np.float64] | float = 0.0
     error: float = 0.0
     total: float = 0.0
@@ -96,7 +100,10 @@ class _Sums:
             self.rows += len(wanted)
             self.places = self.places + w.sum(axis=0)
             self.probable = self.probable and are_probabilities(w)
-            self.single = self.single and bool(((w >= 0.0) & (w <= 1.0)).all())
+            self.positive = self.positive and bool((w >= 0.0).all())
+            lengths = np.linalg.norm(w, axis=1)
+            self.shortest = min(self.shortest, float(lengths.min(initial=np.inf)))
+            self.longest = max(self.longest, float(lengths.max(initial=0.0)))
         # Where both are the same infinity (a logarithm of 0), they agree, and nothing is added to the spread.
         infinite = np.isinf(w) & (g == w)
         g, w = np.where(infinite, 0.0, g), np.where(infinite, 0.0, w)
@@ -118,9 +125,10 @@ class _Sums:
             return False
         if self.named or not self.ranked:
             return self.named
-        if self.probable or self.single:
+        if self.probable or self.positive:
             return self.probable
-        return self._place_correlation() < 0.5
+        normalized = self.longest - self.shortest < 1e-3 * self.longest
+        return not normalized and self._place_correlation() < 0.5
 
     def _place_correlation(self) -> float:
         """How much of an entry its place in the row says: from 0, nothing, to 1, all."""

@@ -78,6 +78,14 @@ def test_tags_that_are_each_for_itself_are_judged_by_value() -> None:
     assert points(rounded, tags) > 99.0
 
 
+def test_embeddings_are_judged_by_value() -> None:
+    """Of hundreds of features that all samples share, rounding decides which is the largest."""
+    features = np.random.default_rng(0).normal(0.0, 1.0, (64, 300))
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    assert judge(features) == "classes"
+    assert judge(features / lengths) == judge(np.maximum(features, 0.0)) == "values"
+
+
 def test_names_of_classes_are_the_same_or_not() -> None:
     """The number of a class is no distance: a map of classes with one place in 64 wrong, however far."""
     names = np.random.default_rng(0).integers(0, 21, (16, 8, 8))
