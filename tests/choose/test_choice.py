@@ -201,3 +201,26 @@ def test_runs_too_short_to_matter_are_not_called_the_quickest(tmp_path: Path) ->
     choice = Made(tmp_path, times_ms=times).choose()
     assert choice.chosen.plan.precision == "int8-weights"
     assert "too short" in choice.because
+
+
+@pytest.mark.parametrize(("work", "chosen"), [(60, "fp16-weights"), (40, "int8-weights")])
+def test_what_holds_only_with_most_of_its_work_in_float_gives_way(
+    tmp_path: Path, work: int, chosen: str
+) -> None:
+    """Nothing is timed there, and the profile's reason, that integers are quick or small, is no more true."""
+    made = Made(tmp_path, drops={"int8-weights": 3})
+    build = made.chooser.run
+
+    def run(plan: Plan) -> tuple[Sequence[Stage], Sequence[str]]:
+        stages, warnings = build(plan)
+        rescued = any(getattr(step, "float_nodes", ()) for step in plan.steps)
+        holds = [stage(tmp_path, "fp16-weights")] * len(stages)
+        return (holds if rescued else stages), warnings
+
+    made.chooser.run = run
+    made.chooser.rank = lambda candidate: ("first", "second")
+    made.chooser.cost = lambda candidate: {"first": work, "second": 100 - work}
+    choice = made.choose()
+    assert choice.chosen.plan.precision == chosen
+    passed = "int8-weights holds only with most of its work in float; "
+    assert choice.because.startswith(passed) is (chosen == "fp16-weights")
