@@ -199,8 +199,9 @@ class Chooser:
         assert best.measured is not None
         measured, ways = best.measured, f"{len(tried)} {'way' if len(tried) == 1 else 'ways'} tried"
         where = f" ({measured.judged_by} of output {measured.output!r})" if measured.output else ""
+        unit = f" {self.gate.unit}" if self.gate.unit else ""
         return AccuracyError(
-            f"{plans[0].profile.name}: {best.plan.way} loses {measured.drop:.4g} {self.gate.unit} of "
+            f"{plans[0].profile.name}: {best.plan.way} loses {measured.drop:.4g}{unit} of "
             f"{self.gate.name}{where} at best ({ways}), allowed {self.gate.max_drop:g}",
             _remedy(measured),
         )

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepack.errors import DataError, UsageError
+from edgepack.errors import DataError, UsageError, first_line
 from edgepack.prove.agreement import are_probabilities
 from edgepack.prove.engine import Tensors
 
@@ -236,7 +236,13 @@ def _function(name: str) -> ScoreFunction:
 
     def score(pairs: Pairs) -> float:
         answers, labels = map(list, zip(*pairs, strict=True))
-        value = function(answers, labels)
+        try:
+            value = function(answers, labels)
+        except (Exception, SystemExit) as error:
+            raise UsageError(
+                f"--metric {name} raised {first_line(error)}",
+                "it takes (outputs, labels), each a list with an entry a sample: outputs by name, labels as one array",
+            ) from error
         try:
             return float(value)
         except (TypeError, ValueError) as error:

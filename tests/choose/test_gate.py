@@ -16,6 +16,7 @@ from onnx import numpy_helper
 from edgepack.artifact import ModelFile
 from edgepack.choose.gate import Gate
 from edgepack.choose.setup import Wishes, make_gate
+from edgepack.errors import DataError
 from edgepack.prove.accuracy import metric
 from edgepack.prove.engine import Tensors, answers
 from edgepack.samples.opening import open_samples
@@ -99,6 +100,8 @@ def test_a_score_that_is_no_number_never_holds(model: ModelFile, tmp_path: Path)
         digest="0" * 64,
     )
     assert not mse.measured(broken, model).holds
+    with pytest.raises(DataError, match="the float model's own mse is nan"):
+        mse.measured(model, broken)
 
 
 def test_evaluation_data_come_before_calibration_data(model: ModelFile, tmp_path: Path) -> None:

@@ -98,6 +98,16 @@ def test_a_function_of_ones_own_is_a_metric() -> None:
         metric("tests.prove.test_accuracy:no_such")
 
 
+def breaks(answers: list[dict[str, np.ndarray]], labels: list[np.ndarray]) -> float:
+    """A metric of one's own with a slip in it."""
+    return float(answers[0]["no_such_output"].mean())
+
+
+def test_a_function_of_ones_own_that_raises_is_told_by_name() -> None:
+    with pytest.raises(UsageError, match="test_accuracy:breaks raised KeyError: 'no_such_output'"):
+        metric("tests.prove.test_accuracy:breaks").score(pairs(_SCORES, np.zeros(4, int)))
+
+
 def test_rows_that_are_not_one_hot_are_no_labels_of_classes() -> None:
     """Landmarks given to top1 were taken for one-hot rows: the largest coordinate was the class."""
     with pytest.raises(DataError, match="names no class") as caught:
