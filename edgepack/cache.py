@@ -1,10 +1,11 @@
 """Results that are worth keeping between two runs, by the digest of all they depend on.
 
-A cache is never needed: what cannot be read is made again, what cannot be written is not kept.
+A cache is never needed: what cannot be read or is damaged is made again, what cannot be written is not kept.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from dataclasses import dataclass
@@ -14,22 +15,25 @@ from platformdirs import user_cache_path
 
 #: A folder for the cache, in place of the user's own; empty: keep nothing.
 VARIABLE = "EDGEPACK_CACHE"
+_DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cache:
-    """Bytes by key below `folder`; None keeps nothing."""
+    """Bytes by key below `folder`, each file with their SHA-256 before them; None keeps nothing."""
 
     folder: Path | None
 
     def load(self, key: str) -> bytes | None:
-        """What was stored under `key` (64 hex digits), if anything."""
+        """What was stored under `key` (64 hex digits), if anything, to the bit."""
         if self.folder is None:
             return None
         try:
-            return self._place(self.folder, key).read_bytes()
+            kept = self._place(self.folder, key).read_bytes()
         except OSError:
             return None
+        digest, data = kept[:_DIGEST_BYTES], kept[_DIGEST_BYTES:]
+        return data if hashlib.sha256(data).digest() == digest else None
 
     def store(self, key: str, data: bytes) -> None:
         """Keep `data` under `key`: whole, or not at all."""
@@ -43,7 +47,7 @@ class Cache:
             return
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                file.write(hashlib.sha256(data).digest() + data)
             os.replace(part, place)
         except OSError:
             Path(part).unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -10,22 +10,21 @@ from typing import Any
 
 from edgepack.artifact import Dim, TensorSpec, tree_sha256, tree_size
 from edgepack.buildlog import build_log
-from edgepack.bundle.manifest import ChosenPrecision, Manifest, Release, SourceModel
-from edgepack.bundle.verify import self_test
+from edgepack.bundle.manifest import ChosenPrecision, Release, SourceModel
+from edgepack.bundle.verify import require_self_test
 from edgepack.bundle.write import Golden, write_bundle
 from edgepack.cache import user_cache
 from edgepack.calibrate.calibrator import Calibrator
-from edgepack.choose.candidate import Candidate
 from edgepack.choose.choice import Choice, Prefer
 from edgepack.choose.engines import runnable_here
 from edgepack.choose.race import Timing
 from edgepack.choose.record import record
 from edgepack.choose.setup import Wishes, make_chooser, make_gate, origin_of
-from edgepack.errors import BundleError, ShapeError, UsageError
+from edgepack.errors import ShapeError, UsageError
 from edgepack.intake.request import IntakeRequest, with_shapes
 from edgepack.intake.source import Source, open_source
 from edgepack.names import app_name, bundle_name
-from edgepack.passes.plan import Plan, ShapeRequest, make_plans
+from edgepack.passes.plan import Plan, ShapeRequest, left_for_want_of_data, make_plans
 from edgepack.progress import Progress
 from edgepack.prove.accuracy import require_measurable
 from edgepack.prove.golden import golden_feeds
@@ -52,7 +51,7 @@ class BuildResult:
         accuracy: how accuracy was measured, and all that was tried.
         timings: of each precision that came into question, where they were timed.
         untimed: why they were not, where this machine could have; empty otherwise.
-        left_out: precisions that came into question and that this machine cannot run, with what is missing; empty otherwise.
+        left_out: precisions that came into question and that data or this machine lack something for, with what; empty otherwise.
         signed_by: the id of the key that signed it; None: not signed.
     """
 
@@ -139,7 +138,12 @@ def build(
     profiles = _profiles(targets)
     require_exists(calibration)
     require_exists(evaluation, what="evaluation data")
-    require_measurable(metric, labelled=evaluation is not None, max_drop=max_drop)
+    require_measurable(
+        metric,
+        labelled=evaluation is not None,
+        data=evaluation is not None or calibration is not None,
+        max_drop=max_drop,
+    )
     request = ShapeRequest.of(shapes, batch)
     legal = [
         make_plans(
@@ -153,7 +157,11 @@ def build(
         )
         for profile in profiles
     ]
-    plans, left_out = zip(*map(runnable_here, legal), strict=True)
+    plans, missing_engines = zip(*map(runnable_here, legal), strict=True)
+    left_out = [
+        "; ".join(filter(None, (left_for_want_of_data(ways), missing)))
+        for ways, missing in zip(legal, missing_engines, strict=True)
+    ]
     finals = [output / bundle_name(name, profile.name) for profile in profiles]
     refuse_existing(finals, overwrite=overwrite)
 
@@ -165,9 +173,12 @@ def build(
         source = open_source(path, folder, with_shapes(intake, shapes))
         try:
             specs = _resolved(source, [ways[0] for ways in plans])
-            samples = _samples(calibration, specs, folder, preprocessing)
+            reading = partial(progress.stage, INTAKE)
+            samples = _samples(calibration, specs, folder, preprocessing, reading)
             wishes = Wishes(
-                evaluation=_samples(evaluation, specs, folder, preprocessing, labelled=True),
+                evaluation=_samples(
+                    evaluation, specs, folder, preprocessing, reading, labelled=True
+                ),
                 metric=metric,
                 max_drop=max_drop,
                 prefer=prefer,
@@ -229,7 +240,14 @@ def build(
                 source=origin,
                 model=stages[-1].result.model,
                 shipped=stages[-1].answers,
-                sensitivity=_unsure(choice.chosen, golden, origin),
+                sensitivity=sensitivity(
+                    stages[-1].result.model.path,
+                    golden.feeds,
+                    stages[-1].answers,
+                    plan.engine,
+                    # A device runs an ONNX model that came in fewer bits in them, and its kernels round elsewhere.
+                    known=golden.rounding if origin.format == "onnx" else {},
+                ),
                 golden=golden,
                 stages=[s.record for s in stages],
                 precision=chosen,
@@ -246,7 +264,7 @@ def build(
                 frame=frame,
             )
             say("self-test")
-            _require_self_test(bundle, manifest)
+            require_self_test(bundle, manifest.target.name)
             if key is not None:
                 sign_bundle(bundle, key)
             result = _result(choice, final, origin, chosen, key, missing)
@@ -255,15 +273,6 @@ def build(
             finished.append((bundle, final))
         publish(finished, aside=folder)
     return tuple(results)
-
-
-def _unsure(chosen: Candidate, golden: Golden, origin: SourceModel) -> Mapping[str, float]:
-    """By output, how far the shipped answers are off by rounding alone."""
-    last = chosen.stages[-1]
-    moved = sensitivity(last.result.model.path, golden.feeds, last.answers, chosen.plan.engine)
-    # An ONNX model that came in fewer bits is run in them: a device's kernels round elsewhere, as two of onnxruntime's do here.
-    own = golden.rounding if origin.format == "onnx" else {}
-    return {name: max(off, own.get(name, 0.0)) for name, off in moved.items()}
 
 
 def _profiles(targets: Sequence[str | TargetProfile]) -> list[TargetProfile]:
@@ -289,21 +298,12 @@ def _resolved(source: Source, plans: Sequence[Plan]) -> tuple[TensorSpec, ...]:
     return min(resolved, key=lambda specs: sum(len(s.free_dims) for s in specs))
 
 
-def _require_self_test(bundle: Path, manifest: Manifest) -> None:
-    report = self_test(bundle)
-    if not report["passed"]:
-        missed = [c for c in report["cases"] if not c["passed"]]
-        raise BundleError(
-            f"{manifest.target.name}: the finished bundle does not answer its golden tensors: {missed}",
-            "this is a bug in edgepack; please report it with the model",
-        )
-
-
 def _samples(
     data: object,
     specs: Sequence[TensorSpec],
     folder: Path,
     preprocessing: object,
+    say: Callable[[str], None],
     *,
     labelled: bool = False,
 ) -> Samples | None:
@@ -315,6 +315,7 @@ def _samples(
         folder=folder / "samples",
         preprocessing=preprocessing if holds_images(data) else None,
         labelled=labelled,
+        say=say,
     )
 
 

@@ -44,7 +44,7 @@ def precision_of(way: str) -> Precision:
 class Tolerance(BaseModel):
     """How far an answer may be off: |a − b| ≤ atol + rtol·|b| + range·max|b|, and cosine(a, b) ≥ cosine.
 
-    `range` is a share of the output's largest magnitude, for stages whose error is set by a tensor's range (quantization).
+    `range` is a share of the output's largest magnitude over all golden inputs, for stages whose error is set by a tensor's range (quantization).
     """
 
     model_config = _STRICT

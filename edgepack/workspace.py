@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,7 @@ from edgepack.artifact import tree_size
 from edgepack.errors import EdgepackError, OutputError, StepError
 
 _FREE_SPACE = "free some space or choose another --output"
+_FREE_TEMPORARY = "free some space there, or name another folder for temporary files in TMPDIR"
 
 
 @contextmanager
@@ -44,11 +47,12 @@ def workspace(output: Path) -> Iterator[Path]:
             f"the disk under {output} is full ({type(error).__name__}: {error})", _FREE_SPACE
         ) from error
     finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-        for path in reversed(made):
-            if not any(path.iterdir()):
-                path.rmdir()
+        with _endings_held():
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+            for path in reversed(made):
+                if not any(path.iterdir()):
+                    path.rmdir()
 
 
 def refuse_existing(places: Sequence[Path], *, overwrite: bool) -> None:
@@ -64,24 +68,47 @@ def refuse_existing(places: Sequence[Path], *, overwrite: bool) -> None:
 def publish(folders: Sequence[tuple[Path, Path]], aside: Path) -> None:
     """Rename each finished folder to its final place; what lies there goes to `aside` first.
 
-    If one rename fails, those already done are taken back: all or none.
+    If one rename fails, or somebody ends the process meanwhile, those already done are taken back: all or none.
     """
     done: list[tuple[Path, Path, Path | None]] = []
+    with _endings_held() as came:
+        try:
+            for finished, final in folders:
+                old: Path | None = None
+                if os.path.lexists(final):
+                    old = aside / f"replaced-{len(done)}"
+                    os.rename(final, old)
+                done.append((finished, final, old))
+                os.rename(finished, final)
+            if came:
+                raise KeyboardInterrupt
+        except BaseException:
+            for finished, final, old in reversed(done):
+                if final.exists() and not finished.exists():
+                    os.rename(final, finished)
+                if old is not None:
+                    os.rename(old, final)
+            raise
+
+
+@contextmanager
+def _endings_held() -> Iterator[list[int]]:
+    """The signals to end that come while the body runs; the first is raised after it. Other threads than the main one get none."""
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
-        for finished, final in folders:
-            old: Path | None = None
-            if os.path.lexists(final):
-                old = aside / f"replaced-{len(done)}"
-                os.rename(final, old)
-            done.append((finished, final, old))
-            os.rename(finished, final)
-    except BaseException:
-        for finished, final, old in reversed(done):
-            if final.exists() and not finished.exists():
-                os.rename(final, finished)
-            if old is not None:
-                os.rename(old, final)
-        raise
+        for number in before:
+            signal.signal(number, lambda signum, _: came.append(signum))
+        yield came
+    finally:
+        for number, handler in before.items():
+            # None: not Python's, and not to be set from here.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def _is_explained(error: Exception) -> bool:
@@ -96,9 +123,18 @@ def _is_short_of_space(folder: Path) -> bool:
 
 def _output_error(output: Path, error: OSError) -> OutputError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        temporary = Path(tempfile.gettempdir())
+        if _free(temporary) < _free(output):
+            return OutputError(f"the disk under {temporary} is full", _FREE_TEMPORARY)
         return OutputError(f"the disk under {output} is full", _FREE_SPACE)
     place = error.filename or output
     return OutputError(
         f"cannot write {place}: {error.strerror or error}",
         "choose an --output folder that you may write to",
     )
+
+
+def _free(place: Path) -> int:
+    """Bytes free where `place` is, or would be."""
+    there = next(p for p in (place, *place.absolute().parents) if p.exists())
+    return shutil.disk_usage(there).free

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+import signal
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -78,6 +81,37 @@ def test_a_full_disk_is_called_a_full_disk(tmp_path: Path, code: int) -> None:
     assert os.listdir(tmp_path) == []
 
 
+def test_a_full_disk_for_temporary_files_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", "/")
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda p: usage._replace(free=0 if str(p) == "/" else 1 << 30)
+    )
+    with (
+        pytest.raises(OutputError, match="the disk under / is full") as caught,
+        workspace(tmp_path),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert "TMPDIR" in caught.value.fix
+
+
+def test_who_ends_it_while_it_cleans_up_finds_it_clean(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove = shutil.rmtree
+
+    def ended_meanwhile(*args: object, **options: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+        remove(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(shutil, "rmtree", ended_meanwhile)
+    with pytest.raises(KeyboardInterrupt), workspace(tmp_path / "out") as folder:
+        (folder / "half").write_text("written")
+    assert os.listdir(tmp_path) == []
+
+
 # refuse_existing
 
 
@@ -148,3 +182,22 @@ def test_publish_replaces_a_file_and_a_link(tmp_path: Path) -> None:
     publish([(tmp_path / "new.onnx", tmp_path / "final.onnx")], aside=tmp_path / "aside")
     assert not (tmp_path / "final.onnx").is_symlink()
     assert (tmp_path / "final.onnx").read_text() == "new"
+
+
+def test_who_ends_it_while_it_publishes_finds_what_was_there_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = [(folder_with(tmp_path / f"new-{i}", f"{i}"), tmp_path / f"final-{i}") for i in (0, 1)]
+    folder_with(tmp_path / "final-1", "old")
+    (tmp_path / "aside").mkdir()
+    before, rename = tree(tmp_path), os.rename
+
+    def ended_meanwhile(old: Path, new: Path) -> None:
+        rename(old, new)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(os, "rename", ended_meanwhile)
+    with pytest.raises(KeyboardInterrupt):
+        publish(pairs, aside=tmp_path / "aside")
+    assert tree(tmp_path) == before
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

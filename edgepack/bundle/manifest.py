@@ -162,7 +162,8 @@ class SourceModel(BaseModel):
 class GateRecord(BaseModel):
     """How accuracy was measured: what, on how many samples of which data, and how much may be lost.
 
-    `judged_by`: of agreement with the float model, by what each output was judged: "classes" or "values".
+    `judged_by`: of agreement with the float model, by what each output was judged: "classes" or "values". `reference`: the float
+    model's own score against the labels; null without labels, or where it is no number.
     """
 
     model_config = _STRICT
@@ -173,12 +174,16 @@ class GateRecord(BaseModel):
     samples: int
     data: str
     sha256: Sha256
+    reference: float | None = None
 
     @property
     def said(self) -> str:
         """In words: `agreement of classes (scores) and values (boxes) on 32 samples of calibration data, may drop by 1 point`."""
-        unit = self.unit.removesuffix("s") if self.max_drop == 1 else self.unit
-        return f"{self._metric} on {self.samples} samples of {self.data}, may drop by {self.max_drop:g} {unit}".rstrip()
+        samples = "sample" if self.samples == 1 else "samples"
+        unit = "point" if self.unit == "points" and self.max_drop == 1.0 else self.unit
+        own = "" if self.reference is None else f" (the float model: {self.reference:.4g})"
+        said = f"{self._metric} on {self.samples} {samples} of {self.data}{own}, may drop by {self.max_drop:g} {unit}"
+        return said.rstrip()
 
     @property
     def _metric(self) -> str:

@@ -116,6 +116,17 @@ def _signature(
     return require_trusted(root, trusted, app=app)
 
 
+def require_self_test(bundle: Path, target: str) -> None:
+    """Raises BundleError: a bundle that was just made misses one of its golden cases."""
+    report = self_test(bundle)
+    if not report["passed"]:
+        missed = [c for c in report["cases"] if not c["passed"]]
+        raise BundleError(
+            f"{target}: the finished bundle does not answer its golden tensors: {missed}",
+            "this is a bug in edgepack; please report it with the model",
+        )
+
+
 def self_test(bundle: Path) -> dict[str, Any]:
     """The golden run through the Python loader in this process: {passed, cases, report}.
 

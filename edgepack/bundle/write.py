@@ -98,10 +98,9 @@ def write_bundle(
     writer.copy(model.path, shipped_model.path, "model")
     for file in model.beside:
         writer.copy(file, f"model/{file.name}", "model")
+    bounds = _bounds(plan, golden, shipped, sensitivity)
     cases = tuple(
-        _case(
-            writer, str(i), plan, feed, source_answer, shipped_answer, golden.rounding, sensitivity
-        )
+        _case(writer, str(i), feed, source_answer, shipped_answer, bounds)
         for i, (feed, source_answer, shipped_answer) in enumerate(
             zip(golden.feeds, golden.source, shipped, strict=True)
         )
@@ -183,15 +182,28 @@ class _Writer:
         )
 
 
+def _bounds(
+    plan: Plan, golden: Golden, shipped: Sequence[Tensors], sensitivity: Mapping[str, float]
+) -> dict[str, dict[str, tuple[float, float]]]:
+    """(atol, rtol) of a device's answers, by output: from the shipped model's, and from the source's."""
+    device, parity = plan.spec.device, plan.spec.parity
+    bounds = {}
+    for name in shipped[0]:
+        near = absolute_bound([a[name] for a in shipped], device) + sensitivity.get(name, 0.0)
+        # The device may be as far from the shipped answer as `device` says, and that as far from the source's as `parity`.
+        far = near + absolute_bound([a[name] for a in golden.source], parity)
+        far += golden.rounding.get(name, 0.0)
+        bounds[name] = {"shipped": (near, device.rtol), "source": (far, device.rtol + parity.rtol)}
+    return bounds
+
+
 def _case(
     writer: _Writer,
     name: str,
-    plan: Plan,
     feed: Tensors,
     source: Tensors,
     shipped: Tensors,
-    rounding: Mapping[str, float],
-    sensitivity: Mapping[str, float],
+    bounds: Mapping[str, Mapping[str, tuple[float, float]]],
 ) -> GoldenCase:
     inputs = []
     for i, (key, x) in enumerate(feed.items()):
@@ -199,14 +211,9 @@ def _case(
         writer.write(path, _raw(x), "golden")
         inputs.append(GoldenInput(name=key, dtype=x.dtype.name, shape=x.shape, path=path))
     expect = []
-    device, parity = plan.spec.device, plan.spec.parity
     for i, (key, answer) in enumerate(shipped.items()):
-        near = absolute_bound(answer, device) + sensitivity.get(key, 0.0)
-        # The device may be as far from the shipped answer as `device` says, and that as far from the source's as `parity`.
-        far = near + absolute_bound(source[key], parity) + rounding.get(key, 0.0)
-        for origin, values, atol, rtol in (
-            ("shipped", answer, near, device.rtol),
-            ("source", source[key], far, device.rtol + parity.rtol),
+        for (origin, (atol, rtol)), values in zip(
+            bounds[key].items(), (answer, source[key]), strict=True
         ):
             path = f"golden/{name}/{origin}-{i}.bin"
             writer.write(path, _raw(values), "golden")

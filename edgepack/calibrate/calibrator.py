@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,10 +96,7 @@ class Calibrator:
         key = hashlib.sha256("\0".join(parts).encode()).hexdigest()
         kept = self._cache.load(key)
         if kept is not None:
-            try:
-                return Observation.from_bytes(kept)
-            except (ValueError, KeyError, OSError, zipfile.BadZipFile):
-                pass  # damaged: seen again, and written anew
+            return Observation.from_bytes(kept)
         observation = observe(model, self.samples)
         self._cache.store(key, observation.to_bytes())
         return observation

@@ -78,7 +78,7 @@ class Observation:
 
     @staticmethod
     def from_bytes(data: bytes) -> Observation:
-        """Raises ValueError, KeyError, OSError or zipfile.BadZipFile: it is not what `to_bytes` writes."""
+        """The observation that `to_bytes` wrote."""
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             rows = zip(
                 file["names"],

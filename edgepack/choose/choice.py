@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from edgepack.choose.candidate import Candidate, float_stage, with_options
-from edgepack.choose.gate import Gate
+from edgepack.choose.gate import Gate, Measured
 from edgepack.choose.race import Timing
 from edgepack.choose.search import Search
 from edgepack.errors import AccuracyError, EdgepackError, LegalityError, ParityError, StepError
@@ -21,6 +21,10 @@ _QUICKER = 0.9
 _SMALLER = 0.9
 #: Milliseconds below which handing a model its input costs as much as running it: no reason to leave the profile's preference.
 _QUICK_ENOUGH_MS = 0.2
+
+#: Share of a model's work that a search may leave in float for its integers to be worth it, where nothing can be timed: with half the
+#: work in float32, integers at four times its speed leave 5/8 of the time, and float16 at twice its speed half.
+_MOST_FLOAT = 0.5
 
 #: Builds a plan's stages; gives what the device's rules warn of besides.
 Run = Callable[[Plan], tuple[Sequence[Stage], Sequence[str]]]
@@ -55,6 +59,7 @@ class Chooser:
         race: None: this machine has no engine of the target's kind.
         untimed: what is missing for a race.
         say: is told what is being tried.
+        mostly_float: of what was tried, what holds only with more than half of its work in float.
     """
 
     run: Run
@@ -66,6 +71,7 @@ class Chooser:
     say: Callable[[str], None]
     untimed: str = ""
     trail: list[Candidate] = field(default_factory=list)
+    mostly_float: list[Candidate] = field(default_factory=list)
 
     def choose(self, plans: Sequence[Plan]) -> Choice:
         """The best of `plans`, which are in the profile's order of preference.
@@ -79,7 +85,7 @@ class Chooser:
             candidate = self._best_of(plan, held)
             if candidate.holds:
                 held.append(candidate)
-                if self._needs_no_more():
+                if self._needs_no_more() and not self._is_mostly_float(candidate):
                     break
         if not held:
             raise self._refusal(plans)
@@ -119,7 +125,12 @@ class Chooser:
         )
         best = search.run(first, [v.root for v in plan.spec.variants])
         self.trail.extend(search.trail)
+        if search.float_share(best) > _MOST_FLOAT:
+            self.mostly_float.append(best)
         return best
+
+    def _is_mostly_float(self, candidate: Candidate) -> bool:
+        return any(candidate is other for other in self.mostly_float)
 
     def _worth_a_search(self, first: Candidate, held: Sequence[Candidate]) -> bool:
         """Whether a candidate that loses too much would be chosen if it did not: layers in float make it no quicker."""
@@ -147,17 +158,22 @@ class Chooser:
     def _pick(
         self, held: Sequence[Candidate], timings: Mapping[str, Timing], *, only: bool
     ) -> tuple[Candidate, str]:
-        if only or len(held) == 1:
+        if only:
             return held[0], _reason(held[0])
+        if len(held) == 1:
+            return held[0], self._for_want_of(held[0])
         if self.prefer == "size":
             chosen = min(held, key=lambda c: c.model.size_bytes)
             return chosen, "the smallest of those that are accurate enough"
         if self.prefer == "accuracy":
             exact = [c for c in held if not c.plan.loses]
             return min(exact or held, key=_drop), "the most accurate"
-        chosen = held[0]
         if not timings:
-            return chosen, _reason(chosen)
+            chosen = next((c for c in held if not self._is_mostly_float(c)), held[0])
+            before = held[: next(i for i, c in enumerate(held) if c is chosen)]
+            passed = [f"{c.plan.way} holds only with most of its work in float" for c in before]
+            return chosen, "; ".join([*passed, _reason(chosen)])
+        chosen = held[0]
         for other in held[1:]:
             if is_quicker(timings[other.plan.way], timings[chosen.plan.way]):
                 chosen = other
@@ -169,6 +185,12 @@ class Chooser:
             return chosen, f"{_reason(chosen)}; {_stays(timings[chosen.plan.way])}"
         return chosen, f"quicker than {held[0].plan.way}, timed side by side"
 
+    def _for_want_of(self, candidate: Candidate) -> str:
+        """The reason of the only one that holds: what comes before it in the profile's order and does not, and its own."""
+        before = dict.fromkeys(c.plan.way for c in self.trail if not c.holds)
+        before.pop(candidate.plan.way, None)
+        return "; ".join([*(f"{way} does not hold" for way in before), _reason(candidate)])
+
     def _refusal(self, plans: Sequence[Plan]) -> EdgepackError:
         tried = [c for c in self.trail if c.measured is not None]
         if not tried or self.gate is None:
@@ -179,17 +201,27 @@ class Chooser:
             return failed[0].error
         best = min(tried, key=_drop)
         assert best.measured is not None
+        measured, ways = best.measured, f"{len(tried)} {'way' if len(tried) == 1 else 'ways'} tried"
+        where = f" ({measured.judged_by} of output {measured.output!r})" if measured.output else ""
+        unit = f" {self.gate.unit}" if self.gate.unit else ""
         return AccuracyError(
-            f"{plans[0].profile.name}: {best.plan.way} loses {best.measured.drop:.3g} {self.gate.unit} of "
-            f"{self.gate.name} at best ({len(tried)} ways tried), allowed {self.gate.max_drop:g}",
-            _REMEDY,
+            f"{plans[0].profile.name}: {best.plan.way} loses {measured.drop:.4g}{unit} of "
+            f"{self.gate.name}{where} at best ({ways}), allowed {self.gate.max_drop:g}",
+            _remedy(measured),
         )
 
 
-_REMEDY = (
-    "give more representative --calibration data, labels to measure with (--eval), allow more with --max-drop, or use --precision auto, "
-    "which falls back to a precision that holds"
-)
+def _remedy(measured: Measured) -> str:
+    labels = "labels to measure with (--eval)"
+    if measured.judged_by == "values":
+        labels = (
+            "labels (--eval DATA with --metric top1 where the output holds scores of classes: "
+            "without, its numbers themselves are compared)"
+        )
+    return (
+        f"give more representative --calibration data, {labels}, allow more with --max-drop, or use --precision auto, "
+        "which falls back to a precision that holds"
+    )
 
 
 def is_quicker(other: Timing, best: Timing) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edgepack.artifact import ModelFile
-from edgepack.prove.accuracy import Agreement, Judge, Metric, agreement
+from edgepack.errors import DataError
+from edgepack.prove.accuracy import Metric
+from edgepack.prove.agreement import Agreement, Judge, agreement
 from edgepack.prove.engine import Tensors, answer_each
 from edgepack.runtimes import Provider
 
@@ -27,12 +30,15 @@ class Measured:
     Attributes:
         score, reference: the candidate's and the float model's.
         drop: by how much it is worse, in the metric's unit.
+        output, judged_by: of agreement, the output that agrees least, and by what it was judged.
     """
 
     score: float
     reference: float
     drop: float
     holds: bool
+    output: str = ""
+    judged_by: Judge | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,16 +98,24 @@ class Gate:
     def _measured(
         self, model: ModelFile, float_model: ModelFile, engine: Provider | None
     ) -> Measured:
+        output, judge = "", None
         if self.metric is None:
             outputs = self._agreement(model, float_model, engine)
-            score, reference = min(o.points for o in outputs.values()), 100.0
+            output = min(outputs, key=lambda name: outputs[name].points)
+            score, judge, reference = outputs[output].points, outputs[output].judged_by, 100.0
             drop = reference - score
         else:
-            score, reference = self._score(model, engine), self._reference(float_model)
+            reference = self._reference(float_model)
+            score = self._score(model, engine)
             drop = self.metric.drop(reference, score)
         # A NaN is no score: it never holds.
         return Measured(
-            score=score, reference=reference, drop=drop, holds=bool(drop <= self.max_drop)
+            score=score,
+            reference=reference,
+            drop=drop,
+            holds=bool(drop <= self.max_drop),
+            output=output,
+            judged_by=judge,
         )
 
     def _agreement(
@@ -113,9 +127,19 @@ class Gate:
         return outputs
 
     def _reference(self, float_model: ModelFile) -> float:
-        """The float model's own score: all candidates made from it share it."""
+        """The float model's own score: all candidates made from it share it.
+
+        Raises:
+            DataError: it is no number.
+        """
         if float_model.sha256 not in self._references:
-            self._references[float_model.sha256] = self._score(float_model)
+            score = self._score(float_model)
+            if not math.isfinite(score):
+                raise DataError(
+                    f"the float model's own {self.name} is {score}: nothing can be measured against that",
+                    "check that the labels and the samples' preprocessing are the model's own, and the metric its outputs'",
+                )
+            self._references[float_model.sha256] = score
         return self._references[float_model.sha256]
 
     def _answers(self, model: ModelFile, engine: Provider | None = None) -> Iterator[Tensors]:

@@ -27,9 +27,16 @@ def record(choice: Choice, gate: Gate | None) -> ChosenPrecision:
             samples=gate.samples,
             data=gate.origin,
             sha256=gate.digest,
+            reference=_reference(choice, gate),
         ),
         tried=tuple(_attempt(c, shipped=c is choice.chosen) for c in choice.trail),
     )
+
+
+def _reference(choice: Choice, gate: Gate) -> float | None:
+    """The float model's own score; of ways with several float graphs, that of the one that is shipped, or else the first."""
+    measured = [c.measured for c in (choice.chosen, *choice.trail) if c.measured is not None]
+    return _number(measured[0].reference) if measured and gate.metric is not None else None
 
 
 def _attempt(candidate: Candidate, *, shipped: bool) -> Attempt:

@@ -62,6 +62,11 @@ class Search:
         kept = candidate.kept_float
         return sum(self.cost.get(n, 0) for n in kept), len(kept)
 
+    def float_share(self, candidate: Candidate) -> float:
+        """What share of the whole model's work a candidate's nodes in float are, 0 to 1."""
+        whole = sum(self.cost.values())
+        return self.work(candidate)[0] / whole if whole else 0.0
+
     def _fewest(self, start: Candidate, names: Sequence[str]) -> Candidate | None:
         """The candidate with the shortest head of `names` in float that holds: doubled until one does, then halved back.
 

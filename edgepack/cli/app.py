@@ -98,7 +98,7 @@ def main() -> None:
         )
     except (KeyboardInterrupt, typer.Abort):
         code = _fail(
-            "interrupted", "interrupted", "nothing was written; run it again", _INTERRUPTED
+            "interrupted", "interrupted", "nothing half-written is left; run it again", _INTERRUPTED
         )
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -97,7 +97,7 @@ def tried_table(console: Console, result: BuildResult) -> None:
         timed = result.timings.get(attempt.precision) if attempt.holds else None
         table.add_row(
             escape(_way(attempt)),
-            "–" if attempt.drop is None else f"{attempt.drop:.3g}",
+            "–" if attempt.drop is None else f"{attempt.drop:.4g}",
             size(attempt.size) if attempt.size else "–",
             *["" if timed is None else f"{timed.median_ms:.3g}" for _ in times],
             _verdict(attempt),
@@ -115,7 +115,7 @@ def _verdict(attempt: Attempt) -> str:
         return "[bold green]shipped[/]"
     if attempt.holds:
         return "[green]holds[/]"
-    return "[red]failed[/]" if attempt.failure else "[red]loses too much[/]"
+    return "[red]refused[/]" if attempt.failure else "[red]loses too much[/]"
 
 
 def _rescue(attempt: Attempt) -> tuple[bool, bool, float]:
@@ -128,17 +128,17 @@ def _rescue(attempt: Attempt) -> tuple[bool, bool, float]:
 
 
 def _way(attempt: Attempt) -> str:
-    """`int8, method entropy, 2 layers in float: conv_1, conv_2`."""
-    if attempt.failure:
-        failure = " ".join(attempt.failure.split())
-        return f"{attempt.precision}: {failure[:_SAID]}{' …' if len(failure) > _SAID else ''}"
+    """`int8, method entropy, 2 layers in float: conv_1, conv_2`, and why it was refused."""
     parts: list[str] = [attempt.precision]
     parts += [f"{k} {v}" for k, v in attempt.options.items() if k != "float_nodes"]
     kept = attempt.options.get("float_nodes", ())
     if kept:
         named = ", ".join(kept[:_NAMED]) + (" …" if len(kept) > _NAMED else "")
         parts.append(f"{len(kept)} {'layer' if len(kept) == 1 else 'layers'} in float: {named}")
-    return ", ".join(parts)
+    way, failure = ", ".join(parts), " ".join(attempt.failure.split())
+    if not failure:
+        return way
+    return f"{way}: {failure[:_SAID]}{' …' if len(failure) > _SAID else ''}"
 
 
 def convert_text(result: ConvertResult) -> None:

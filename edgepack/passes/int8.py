@@ -99,15 +99,18 @@ class Int8:
             self._require_legal(given, model.path.parent)
             return StepResult(model=model, changed=False, facts={"skipped": "quantized already"})
         quantized = context.folder / f"{context.name}.quantized.onnx"
-        try:
-            with _quiet():
+        with _quiet():
+            try:
                 observed = context.calibrator.observed(model)
+            except (ValueError, RuntimeError, TypeError, AssertionError) as error:
+                raise StepError(
+                    f"onnxruntime cannot prepare this graph for its quantizer: {error}",
+                    "use --precision fp16 or fp32 for this target",
+                ) from error
+            try:
                 corrected = self._quantize(observed, context.calibrator, quantized)
-        except (ValueError, RuntimeError, TypeError, AssertionError) as error:
-            raise StepError(
-                f"onnxruntime's quantizer cannot take this graph: {error}",
-                "use --precision fp16 or fp32 for this target",
-            ) from error
+            except (ValueError, RuntimeError, TypeError, AssertionError) as error:
+                raise _cannot_take(error, observed) from error
         proto = skeleton.read(quantized)
         counts = Counter(n.op_type for n in proto.graph.node)
         onnxfile.trim(proto)
@@ -213,6 +216,21 @@ class Int8:
         if self.products_only:
             legal &= _PRODUCTS
         return sorted((present & legal) - set(self.float_operators))
+
+
+def _cannot_take(error: Exception, observed: Observed) -> StepError:
+    """What onnxruntime's quantizer means: most often that it has no range for a tensor which held nothing finite."""
+    count = observed.observation.samples
+    for name, values in observed.observation.values.items():
+        if not values.feeds and name in str(error):
+            return StepError(
+                f"tensor {name!r} held no finite value on any of the {count} calibration samples: there is no range for it",
+                "check that the samples are in the model's own preprocessing, or use --precision fp16 or fp32 for this target",
+            )
+    return StepError(
+        f"onnxruntime's quantizer cannot take this graph: {error}",
+        "use --precision fp16 or fp32 for this target",
+    )
 
 
 @contextmanager

@@ -123,6 +123,20 @@ def make_plans(
     return possible
 
 
+def left_for_want_of_data(plans: Sequence[Plan]) -> str:
+    """What `auto` did not come to for want of data, in words; empty where it came to all.
+
+    Args: plans: all that `make_plans` gave for one target.
+    """
+    ways = {plan.way for plan in plans}
+    candidates = plans[0].profile.auto.candidates if plans[0].requested == "auto" else ()
+    missing = [c.precision for c in candidates if c.precision not in ways]
+    if not missing:
+        return ""
+    verb = "was" if len(missing) == 1 else "were"
+    return f"{', '.join(missing)} {verb} not tried: give --calibration DATA, some 100 real inputs"
+
+
 def _without_data(plan: Plan) -> UsageError:
     exact = "use --precision fp32, or one of fp16 and fp16-weights that the target has"
     if plan.needs_calibration:

@@ -1,9 +1,9 @@
-"""How good are a model's answers: against labels, or against the float model's own."""
+"""How good are a model's answers, against labels."""
 
 from __future__ import annotations
 
 import importlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,14 +11,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepack.errors import DataError, UsageError
+from edgepack.errors import DataError, UsageError, first_line
+from edgepack.prove.agreement import are_probabilities
 from edgepack.prove.engine import Tensors
 
 #: A feed's outputs by name, and its labels; they come one at a time, so that what is large need not be held.
 Pairs = Iterable[tuple[Tensors, NDArray[Any]]]
 ScoreFunction = Callable[[Pairs], float]
-#: What agreement at an output is of.
-Judge = Literal["classes", "values"]
 METRICS = ("top1", "top5", "mse", "mae", "iou")
 
 
@@ -59,14 +58,26 @@ def metric(name: str) -> Metric:
     )
 
 
-def require_measurable(name: str | None, *, labelled: bool, max_drop: float | None) -> None:
-    """Raises UsageError: the metric has nothing to measure against, or nobody said how much it may lose.
+def require_measurable(
+    name: str | None, *, labelled: bool, data: bool, max_drop: float | None
+) -> None:
+    """Raises UsageError: there is nothing to measure against, or how much may be lost is not said, or is no number.
 
     Args:
-        name: None: top1 where there are labels.
+        name: of the metric; None: top1 where there are labels.
         labelled: there are evaluation data.
+        data: there are evaluation or calibration data.
         max_drop: None: what is usual, which a metric in points alone has.
     """
+    if max_drop is not None and not (np.isfinite(max_drop) and max_drop >= 0.0):
+        raise UsageError(
+            f"--max-drop is {max_drop}", "give a number from 0: 0.5 allows half a point of top1"
+        )
+    if max_drop is not None and not data:
+        raise UsageError(
+            "--max-drop bounds what accuracy may lose, and there are no data to measure it on",
+            "give --eval DATA with labels, or --calibration DATA, or leave it out",
+        )
     if name is None:
         return
     if not labelled:
@@ -79,113 +90,6 @@ def require_measurable(name: str | None, *, labelled: bool, max_drop: float | No
             f"{name} has a unit of its own, in which no drop is usual",
             "say by how much it may be worse than the float model's: --max-drop",
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Agreement:
-    """How far two models say the same at one output.
-
-    Attributes:
-        points: of 100.
-        judged_by: "classes": how often the same class is first. "values": 100 · (1 − the error's root mean square over that of the
-            float output about its mean), not below 0.
-    """
-
-    points: float
-    judged_by: Judge
-
-
-def agreement(pairs: Iterable[tuple[Tensors, Tensors]]) -> dict[str, Agreement]:
-    """How far a model says what the float model says, by output.
-
-    Probabilities ([batch, 2 or more] that sum to 1) are judged by which class is first; other rows of numbers, where all places compete
-    on equal terms, as a classifier's scores do for samples of all kinds. Where the place alone says how large a number is, as among
-    the coordinates of landmarks, or for samples that are all alike, the same place comes first whatever is broken: then the values
-    count, as they do for all else. The places' intraclass correlation tells: one half or more (ICC(1) of Shrout and Fleiss 1979,
-    "Intraclass correlations: uses in assessing rater reliability").
-
-    Args: pairs: (the model's outputs, the float model's), a feed each.
-    """
-    sums: dict[str, _Sums] = defaultdict(_Sums)
-    for given, wanted in pairs:
-        for name, values in wanted.items():
-            sums[name].add(given[name], values)
-    return {name: s.agreement() for name, s in sums.items()}
-
-
-@dataclass(kw_only=True)
-class _Sums:
-    """What agreement needs to know of one output.
-
-    Attributes:
-        same: rows in which the same place comes first.
-        places: the float output's sum at each place of a row, while it looks like scores of classes.
-        probable: every row has been of probabilities.
-    """
-
-    same: int = 0
-    rows: int = 0
-    ranked: bool = True
-    probable: bool = True
-    places: NDArray[np.float64] | float = 0.0
-    error: float = 0.0
-    total: float = 0.0
-    squares: float = 0.0
-    count: int = 0
-
-    def add(self, given: NDArray[Any], wanted: NDArray[Any]) -> None:
-        g, w = np.asarray(given, np.float64), np.asarray(wanted, np.float64)
-        self.ranked = self.ranked and wanted.ndim == 2 and wanted.shape[1] > 1
-        if self.ranked:
-            self.same += int((given.argmax(axis=1) == wanted.argmax(axis=1)).sum())
-            self.rows += len(wanted)
-            self.places = self.places + w.sum(axis=0)
-            self.probable = self.probable and _are_probabilities(w)
-        self.error += float(np.sum((g - w) ** 2))
-        self.total += float(w.sum())
-        self.squares += float(np.sum(w**2))
-        self.count += w.size
-
-    def agreement(self) -> Agreement:
-        if not self._of_classes():
-            return Agreement(points=self._of_values(), judged_by="values")
-        finite = np.isfinite(self.error)
-        return Agreement(
-            points=100.0 * self.same / self.rows if finite else 0.0, judged_by="classes"
-        )
-
-    def _of_classes(self) -> bool:
-        if not self.ranked or self.rows == 0:
-            return False
-        return self.probable or self._place_correlation() < 0.5
-
-    def _place_correlation(self) -> float:
-        """How much of an entry its place in the row says: from 0, nothing, to 1, all."""
-        places = self.count // self.rows
-        if self.rows == 1:
-            return 1.0
-        mean = self.total**2 / self.count
-        between = float(np.sum(np.square(self.places))) / self.rows - mean
-        within = self.squares - mean - between
-        # Mean squares.
-        between, within = between / (places - 1), within / (places * (self.rows - 1))
-        whole = between + (self.rows - 1) * within
-        return (between - within) / whole if whole > 0.0 else 1.0
-
-    def _of_values(self) -> float:
-        if not np.isfinite(self.error):
-            return 0.0
-        spread = self.squares - self.total**2 / self.count if self.count else 0.0
-        # Rounding leaves a trace where all values are the same.
-        if spread <= 1e-12 * self.squares:
-            spread = self.squares
-        if spread == 0.0:
-            return 100.0 if self.error == 0.0 else 0.0
-        return 100.0 * max(0.0, 1.0 - float(np.sqrt(self.error / spread)))
-
-
-def _are_probabilities(rows: NDArray[np.float64]) -> bool:
-    return bool((rows >= 0.0).all() and (np.abs(rows.sum(axis=1) - 1.0) < 1e-3).all())
 
 
 def _top(count: int) -> ScoreFunction:
@@ -207,19 +111,29 @@ def _top(count: int) -> ScoreFunction:
 
 
 def _scores_of_classes(answer: Tensors) -> NDArray[Any]:
+    """[batch, classes]; of one probability a sample, those of its not being so and of its being so."""
     found = [x for x in answer.values() if x.ndim == 2 and x.shape[1] > 1]
+    alone = [x for x in answer.values() if x.ndim == 2 and x.shape[1] == 1]
+    if len(answer) == len(alone) == 1 and ((alone[0] >= 0.0) & (alone[0] <= 1.0)).all():
+        return np.concatenate([1.0 - alone[0], alone[0]], axis=1)
     if len(found) != 1:
         shapes = ", ".join(f"{n} {list(x.shape)}" for n, x in answer.items())
+        ways = (
+            "use --metric iou for a class at each place, mse or mae for numbers (with --max-drop)"
+        )
+        if len(answer) > 1:
+            ways = "end the model at one of them (--outputs NAME)"
         raise UsageError(
-            f"top1 and top5 need one output of shape [batch, classes]; the model has {shapes}",
-            "use --metric mse, or a function of yours: --metric module:function",
+            f"top1 and top5 need one output of shape [batch, classes], or [batch, 1] of probabilities; the model has {shapes}",
+            f"{ways}, or a function of yours: --metric module:function",
         )
     return found[0]
 
 
 def _classes(label: NDArray[Any], count: int) -> NDArray[np.int64]:
     """Class numbers, from numbers or from one-hot rows."""
-    if label.ndim == 2 and label.shape[1] == count:
+    if label.ndim == 2 and label.shape[1] > 1:
+        _require_one_class(label, count)
         return np.asarray(label.argmax(axis=1), np.int64)
     classes = label.reshape(-1)
     if classes.dtype.kind not in "iu" and not np.array_equal(classes, np.round(classes)):
@@ -234,6 +148,21 @@ def _classes(label: NDArray[Any], count: int) -> NDArray[np.int64]:
             f"labels are 0 to {count - 1}",
         )
     return classes.astype(np.int64)
+
+
+def _require_one_class(rows: NDArray[Any], count: int) -> None:
+    """Raises DataError: rows that are neither one-hot nor a share for each class."""
+    if rows.shape[1] != count:
+        raise DataError(
+            f"labels are rows of {rows.shape[1]} numbers; the model has {count} classes",
+            "give class numbers, or one-hot rows as wide as the output",
+        )
+    if not are_probabilities(np.asarray(rows, np.float64)):
+        raise DataError(
+            f"a label is the row {np.array2string(rows[0], precision=3, threshold=6, edgeitems=3)}, which names no class",
+            "top1 and top5 take class numbers or one-hot rows; for numbers use --metric mse or mae with --max-drop, "
+            "for several classes a sample a function of yours: --metric module:function",
+        )
 
 
 def _mean(of: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> ScoreFunction:
@@ -307,7 +236,13 @@ def _function(name: str) -> ScoreFunction:
 
     def score(pairs: Pairs) -> float:
         answers, labels = map(list, zip(*pairs, strict=True))
-        value = function(answers, labels)
+        try:
+            value = function(answers, labels)
+        except (Exception, SystemExit) as error:
+            raise UsageError(
+                f"--metric {name} raised {first_line(error)}",
+                "it takes (outputs, labels), each a list with an entry a sample: outputs by name, labels as one array",
+            ) from error
         try:
             return float(value)
         except (TypeError, ValueError) as error:

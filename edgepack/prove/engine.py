@@ -161,6 +161,7 @@ def run_session(
         shapes = ", ".join(f"{k} {v.dtype} {list(v.shape)}" for k, v in feed.items())
         raise StepError(
             f"onnxruntime cannot run {name} on {shapes}: {error}",
-            "check the shapes (--shape, --batch) and the values given; the message names the node",
+            "check the shapes (--shape, --batch), and that the data hold what the model takes (indices within its tables); "
+            "the message names the node",
         ) from error
     return {n: np.asarray(v, order="C") for n, v in zip(names, values, strict=True)}

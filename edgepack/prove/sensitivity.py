@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -19,6 +20,7 @@ def sensitivity(
     feeds: Sequence[Tensors],
     given: Sequence[Tensors],
     engine: Provider | None = None,
+    known: Mapping[str, float] = MappingProxyType({}),
 ) -> dict[str, float]:
     """By output, twice the most that an element moved over all feeds when every float input went up by one unit in its last place.
 
@@ -29,12 +31,13 @@ def sensitivity(
         path: an .onnx or .ort file.
         given: its answers to `feeds`.
         engine: what gave them; None: onnxruntime.
+        known: by output, what rounding is known to move it by at least.
 
     Raises:
         StepError: onnxruntime cannot open or run it.
     """
     moved = answers(path, [_nudged(feed) for feed in feeds], engine=engine)
-    most = dict.fromkeys(given[0], 0.0) if given else {}
+    most = {name: known.get(name, 0.0) for name in (given[0] if given else ())}
     for before, after in zip(given, moved, strict=True):
         for name, a in before.items():
             if a.size and np.issubdtype(a.dtype, np.floating):

@@ -99,5 +99,5 @@ def _refuse(
     beyond = "" if want is None else f", which {want} cannot hold"
     raise DataError(
         f"{where}: sample {start + place[0]} holds {value} at {index}{beyond}",
-        "drop or mend that sample: a range taken from it would ruin every answer",
+        "drop or mend that sample: one such value ruins all that is taken from the data",
     )

@@ -8,8 +8,9 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,10 @@ _FORMS = (
     "yield one sample or one batch at a time: an array, {input: array} or a list of arrays in the order of the inputs; "
     "with labels, a tuple (that, label)"
 )
+
+
+#: Seconds between two words of how much was read.
+_PAUSE_S = 3.0
 
 
 def is_place(text: str) -> bool:
@@ -58,13 +63,13 @@ def load_data(place: str) -> object:
     with contextlib.redirect_stdout(sys.stderr):
         try:
             found = getattr(importlib.import_module(module_name), name)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise _cannot_load(place, first_line(error)) from error
         if not callable(found):
             return found
         try:
             return found()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise DataError(
                 f"{place}() raised {first_line(error)}", "it must work without arguments"
             ) from error
@@ -77,11 +82,14 @@ def spooled(
     folder: Path,
     source: str,
     labelled: bool,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Samples:
     """The samples that `elements` yields, read once and written to `folder`, which must live as long as they do.
 
     An element is a feed, or a tuple (feed, label). A feed is an array for the only input, {input: array}, or a list in the order of
     the inputs. Its arrays hold one sample, [...], or a batch of them, [n, ...], told from the rank of the model's input.
+
+    Args: say: is told now and then how much was read: data without end are read until half of the disk is full.
 
     Raises:
         DataError: an element of another form, another shape or dtype than those before it, no label where `labelled`, no element
@@ -94,7 +102,11 @@ def spooled(
             for k, s in enumerate(specs)
         ]
         labels = stack.enter_context(Spool(folder / "labels.bin", f"{source}: labels", len(specs)))
+        said = monotonic()
         for i, element in enumerate(_guarded(elements, source)):
+            if monotonic() - said > _PAUSE_S:
+                said = monotonic()
+                say(f"{source}: {i:,} elements read")
             where = f"{source}: element {i}"
             arrays, label = _split(element, specs, where, labelled=labelled)
             stacks = [_stacked(x, s, where) for x, s in zip(arrays, specs, strict=True)]
@@ -114,7 +126,7 @@ def _guarded(elements: Iterable[Any], source: str) -> Iterator[Any]:
             count += 1
     except EdgepackError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise DataError(
             f"{source}: raised {first_line(error)} after {count} elements", "mend the generator"
         ) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,7 @@ def open_samples(
     folder: Path,
     preprocessing: object = None,
     labelled: bool = False,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Samples:
     """The samples in `data`, checked against the model's inputs.
 
@@ -69,6 +70,7 @@ def open_samples(
         folder: for what must be unpacked or written down; it must live as long as the samples.
         preprocessing: for image files: see `as_preprocessing`. Other data are in the model's own preprocessing already.
         labelled: with labels; without, labels that are there are left out.
+        say: is told now and then how much was read of data that yield one element after another.
 
     Raises:
         DataError: missing, damaged, not what the model takes, or without the labels asked for.
@@ -79,7 +81,7 @@ def open_samples(
     way = as_preprocessing(preprocessing)
     folder.mkdir(parents=True, exist_ok=True)
     place = Path(tempfile.mkdtemp(prefix="samples-", dir=folder))
-    samples = _opened(data, specs, place, way, labelled)
+    samples = _opened(data, specs, place, way, labelled, say)
     return samples.checked(specs)
 
 
@@ -124,6 +126,7 @@ def _opened(
     folder: Path,
     preprocessing: Preprocessing | None,
     labelled: bool,
+    say: Callable[[str], None],
 ) -> Samples:
     if isinstance(data, (str, Path)) and Path(data).exists():
         path = Path(data)
@@ -148,14 +151,19 @@ def _opened(
                 read_arrays(_no_image(Path(data)), folder), specs, Path(data).name, labelled
             )
         found = load_data(str(data))
-        return _from_object(found, specs, folder, str(data), labelled)
+        return _from_object(found, specs, folder, str(data), labelled, say)
     found = data() if callable(data) and not isinstance(data, Iterable) else data
     purpose = "evaluation" if labelled else "calibration"
-    return _from_object(found, specs, folder, purpose, labelled)
+    return _from_object(found, specs, folder, purpose, labelled, say)
 
 
 def _from_object(
-    data: object, specs: Sequence[TensorSpec], folder: Path, source: str, labelled: bool
+    data: object,
+    specs: Sequence[TensorSpec],
+    folder: Path,
+    source: str,
+    labelled: bool,
+    say: Callable[[str], None],
 ) -> Samples:
     if isinstance(data, Samples):
         return _labels_as_asked(data, labelled)
@@ -165,7 +173,7 @@ def _from_object(
         arrays = {str(k): _rows(v) for k, v in data.items()}
         return _from_arrays(arrays, specs, source, labelled)
     if isinstance(data, Iterable) and not isinstance(data, (str, bytes)):
-        return spooled(data, specs=specs, folder=folder, source=source, labelled=labelled)
+        return spooled(data, specs=specs, folder=folder, source=source, labelled=labelled, say=say)
     raise UsageError(f"{source} is a {type(data).__name__}", _TAKEN)
 
 

@@ -70,12 +70,17 @@ def test_a_second_build_runs_nothing(
         calibrator_for(start, tmp_path / "c", cache, images(5)).observed(start)
 
 
-def test_a_damaged_cache_entry_is_made_again(start: ModelFile, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["cut", "flipped", "another's"])
+def test_a_damaged_cache_entry_is_made_again(start: ModelFile, tmp_path: Path, damage: str) -> None:
     cache = Cache(folder=tmp_path / "cache")
     calibrator_for(start, tmp_path / "a", cache, images(4)).observed(start)
     (entry,) = [p for p in (tmp_path / "cache").rglob("*") if p.is_file()]
     whole = entry.read_bytes()
-    entry.write_bytes(whole[:100])
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 0x10
+    entry.write_bytes(
+        {"cut": whole[:100], "flipped": bytes(flipped), "another's": b"PK\x03\x04"}[damage]
+    )
     calibrator_for(start, tmp_path / "b", cache, images(4)).observed(start)
     assert entry.read_bytes() == whole
 

@@ -218,3 +218,42 @@ def test_one_that_was_asked_for_and_loses_too_much_is_an_error(tmp_path: Path) -
     made = Made(tmp_path, requested="int8-weights", drops={"int8-weights": 3})
     with pytest.raises(AccuracyError, match="int8-weights loses 3 points"):
         made.choose()
+
+
+def test_the_only_one_that_holds_says_what_comes_before_it_and_does_not(tmp_path: Path) -> None:
+    drops = {"int8-weights": 3, "fp16-weights": 2, "int8": 5}
+    choice = Made(tmp_path, drops=drops, prefer="accuracy").choose()
+    assert choice.chosen.plan.precision == "fp32"
+    assert choice.because.startswith(
+        "int8-weights does not hold; fp16-weights does not hold; int8 does not hold; "
+    )
+
+
+def test_runs_too_short_to_matter_are_not_called_the_quickest(tmp_path: Path) -> None:
+    times = {**dict.fromkeys(SAME, 0.02), "int8-weights": 0.1}
+    choice = Made(tmp_path, times_ms=times).choose()
+    assert choice.chosen.plan.precision == "int8-weights"
+    assert "of which a quicker one would save little" in choice.because
+
+
+@pytest.mark.parametrize(("work", "chosen"), [(60, "fp16-weights"), (40, "int8-weights")])
+def test_what_holds_only_with_most_of_its_work_in_float_gives_way(
+    tmp_path: Path, work: int, chosen: str
+) -> None:
+    """Nothing is timed there, and the profile's reason, that integers are quick or small, is no more true."""
+    made = Made(tmp_path, drops={"int8-weights": 3})
+    build = made.chooser.run
+
+    def run(plan: Plan) -> tuple[Sequence[Stage], Sequence[str]]:
+        stages, warnings = build(plan)
+        rescued = any(getattr(step, "float_nodes", ()) for step in plan.steps)
+        holds = [stage(tmp_path, "fp16-weights")] * len(stages)
+        return (holds if rescued else stages), warnings
+
+    made.chooser.run = run
+    made.chooser.rank = lambda candidate: ("first", "second")
+    made.chooser.cost = lambda candidate: {"first": work, "second": 100 - work}
+    choice = made.choose()
+    assert choice.chosen.plan.precision == chosen
+    passed = "int8-weights holds only with most of its work in float; "
+    assert choice.because.startswith(passed) is (chosen == "fp16-weights")

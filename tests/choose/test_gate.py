@@ -16,6 +16,7 @@ from onnx import numpy_helper
 from edgepack.artifact import ModelFile
 from edgepack.choose.gate import Gate
 from edgepack.choose.setup import Wishes, make_gate
+from edgepack.errors import DataError
 from edgepack.prove.accuracy import metric
 from edgepack.prove.engine import Tensors, answers
 from edgepack.samples.opening import open_samples
@@ -66,6 +67,7 @@ def test_without_labels_agreement_with_the_float_model_is_measured(
     assert other.drop > 1.0
     assert not other.holds
     assert gate.judged_by == {"probabilities": "classes"}
+    assert (other.output, other.judged_by) == ("probabilities", "classes")
 
 
 def test_with_labels_the_drop_is_from_the_float_models_own_score(
@@ -98,6 +100,8 @@ def test_a_score_that_is_no_number_never_holds(model: ModelFile, tmp_path: Path)
         digest="0" * 64,
     )
     assert not mse.measured(broken, model).holds
+    with pytest.raises(DataError, match="the float model's own mse is nan"):
+        mse.measured(model, broken)
 
 
 def test_evaluation_data_come_before_calibration_data(model: ModelFile, tmp_path: Path) -> None:

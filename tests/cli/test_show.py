@@ -12,10 +12,12 @@ from rich.console import Console
 from edgepack.bundle.manifest import Attempt, ChosenPrecision, GateRecord
 from edgepack.cli.show import build_table, tried_table
 from edgepack.pipeline import BuildResult
-from edgepack.prove.accuracy import Judge
+from edgepack.prove.agreement import Judge
 
 
-def attempt(*kept: str, drop: float, holds: bool, shipped: bool = False) -> Attempt:
+def attempt(
+    *kept: str, drop: float, holds: bool, shipped: bool = False, failure: str = ""
+) -> Attempt:
     return Attempt(
         precision="int8",
         options={"float_nodes": list(kept)} if kept else {},
@@ -23,12 +25,14 @@ def attempt(*kept: str, drop: float, holds: bool, shipped: bool = False) -> Atte
         score=100 - drop,
         drop=drop,
         holds=holds,
-        failure="",
+        failure=failure,
         shipped=shipped,
     )
 
 
-def built(*tried: Attempt, metric: str = "top1", **judged_by: Judge) -> BuildResult:
+def built(
+    *tried: Attempt, metric: str = "top1", reference: float | None = None, **judged_by: Judge
+) -> BuildResult:
     gate = GateRecord(
         metric=metric,
         judged_by=judged_by,
@@ -37,6 +41,7 @@ def built(*tried: Attempt, metric: str = "top1", **judged_by: Judge) -> BuildRes
         samples=10,
         data="evaluation data",
         sha256="0" * 64,
+        reference=reference,
     )
     return BuildResult(
         target="android",
@@ -55,9 +60,12 @@ def built(*tried: Attempt, metric: str = "top1", **judged_by: Judge) -> BuildRes
     )
 
 
-def shown(*tried: Attempt, metric: str = "top1", **judged_by: Judge) -> str:
+def shown(
+    *tried: Attempt, metric: str = "top1", reference: float | None = None, **judged_by: Judge
+) -> str:
     text = StringIO()
-    tried_table(Console(file=text, width=120), built(*tried, metric=metric, **judged_by))
+    result = built(*tried, metric=metric, reference=reference, **judged_by)
+    tried_table(Console(file=text, width=120), result)
     return text.getvalue()
 
 
@@ -87,7 +95,7 @@ def test_what_is_shipped_is_told_from_what_would_do_too_and_from_what_failed() -
         attempt(drop=0.0, holds=False).model_copy(update={"failure": "too far off"}),
     )
     assert re.findall(r"(\w[\w ]*?) +│$", said, re.MULTILINE) == [
-        *("holds", "shipped", "loses too much", "failed")
+        *("holds", "shipped", "loses too much", "refused")
     ]
 
 
@@ -107,3 +115,21 @@ def test_the_table_says_by_what_each_output_was_judged() -> None:
     said = shown(held, metric="agreement", boxes="values", scores="classes")
     assert "agreement of classes (scores) and values (boxes) on 10 samples" in said
     assert "android: top1 on 10 samples" in shown(held)
+
+
+def test_the_float_models_own_score_is_there_to_see() -> None:
+    """At chance it tells of labels or a preprocessing that are not the model's, whatever the drop."""
+    said = shown(attempt(drop=0.1, holds=True, shipped=True), reference=10.21)
+    assert "evaluation data (the float model: 10.21), may drop by 0.5 points" in said
+
+
+def test_what_could_not_be_built_is_refused_and_says_which_it_was() -> None:
+    failure = "stage int8 changed output 'y'"
+    said = shown(
+        attempt(drop=0.0, holds=False, failure=failure),
+        attempt("a", "b", drop=0.0, holds=False, failure=failure),
+    )
+    assert f"int8: {failure}" in said
+    assert f"int8, 2 layers in float: a, b: {failure}" in said
+    assert said.count("refused") == 2
+    assert "loses too much" not in said

@@ -90,7 +90,7 @@ def test_what_auto_chooses_is_measured_or_not_quantized(
         output_dir=tmp_path / "out",
         calibration=images(40) if calibrated else None,
         prefer=prefer,  # type: ignore[arg-type]
-        max_drop=10.0,
+        max_drop=10.0 if calibrated else None,
     )
     for result in results:
         if result.precision == "int8":

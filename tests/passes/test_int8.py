@@ -152,3 +152,20 @@ def test_products_only_leaves_sums_and_functions_in_float(tmp_path: Path) -> Non
     assert taken["Gemm"] == ["DequantizeLinear"] * 3
     assert taken["Sigmoid"] == ["DequantizeLinear"]  # what the convolution before it made
     assert taken["Mul"] == ["Add", "Sigmoid"]
+
+
+def test_a_tensor_that_was_never_finite_is_named(tmp_path: Path) -> None:
+    """The logarithm of what is below zero on every sample, then a product that is to be quantized."""
+    weight = numpy_helper.from_array(np.ones((4, 4), np.float32), "weight")
+    proto = model(
+        [
+            helper.make_node("Log", ["x"], ["logs"]),
+            helper.make_node("MatMul", ["logs", "weight"], ["y"]),
+        ],
+        [value("x", TensorProto.FLOAT, [1, 4])],
+        [value("y", TensorProto.FLOAT, [1, 4])],
+        [weight],
+    )
+    below = -np.ones((4, 4), np.float32)
+    with pytest.raises(StepError, match="held no finite value on any of the 4 calibration"):
+        run_step(Int8(), wrap(proto, tmp_path), tmp_path, calibration=below)

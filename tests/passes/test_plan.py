@@ -6,7 +6,7 @@ import pytest
 
 from edgepack.artifact import Format
 from edgepack.errors import UsageError
-from edgepack.passes.plan import Plan, ShapeRequest, check_chain, make_plans
+from edgepack.passes.plan import Plan, ShapeRequest, check_chain, left_for_want_of_data, make_plans
 from edgepack.passes.registry import STEPS, make_step
 from edgepack.passes.step import options_of
 from edgepack.targets import list_targets, load_target
@@ -68,6 +68,14 @@ def test_auto_offers_what_the_profile_prefers_and_says_why(target: str, calibrat
     because = {c.precision: c.because for c in plans[0].profile.auto.candidates}
     assert [p.reason for p in plans] == [because[p] for p in expected]
     assert {p.requested for p in plans} == {"auto"}
+    left = [p for p in AUTO[target] if p not in expected]
+    said = left_for_want_of_data(plans)
+    assert said.partition(" w")[0] == ", ".join(left)
+    assert ("--calibration" in said) is bool(left)
+
+
+def test_of_a_precision_that_was_asked_for_nothing_is_left() -> None:
+    assert left_for_want_of_data([plan_for("android", "fp32")]) == ""
 
 
 @pytest.mark.parametrize("target", AUTO)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgepack.errors import DataError, UsageError
-from edgepack.prove.accuracy import METRICS, agreement, metric
+from edgepack.prove.accuracy import METRICS, metric, require_measurable
 
 _SCORES = np.array([[0.1, 0.7, 0.2], [0.5, 0.2, 0.3], [0.2, 0.3, 0.5], [0.1, 0.1, 0.8]], np.float32)
 
@@ -22,6 +22,14 @@ def test_top1_is_the_share_of_right_classes() -> None:
 
 def test_labels_may_be_one_hot() -> None:
     assert metric("top1").score(pairs(_SCORES, np.eye(3)[[1, 0, 0, 2]])) == 75.0
+
+
+def test_one_probability_a_sample_has_two_classes() -> None:
+    answer = np.array([[0.9], [0.2], [0.6]], np.float32)
+    assert metric("top1").score(pairs(answer, np.array([1, 0, 0]))) == pytest.approx(200 / 3)
+    assert metric("top1").score(pairs(answer, np.array([[1.0], [0.0], [1.0]]))) == 100.0
+    with pytest.raises(UsageError, match="of probabilities"):
+        metric("top1").score(pairs(answer + 1.0, np.array([1, 0, 0])))
 
 
 def test_top5_of_more_classes() -> None:
@@ -90,63 +98,39 @@ def test_a_function_of_ones_own_is_a_metric() -> None:
         metric("tests.prove.test_accuracy:no_such")
 
 
-def both(given: np.ndarray, wanted: np.ndarray) -> list[tuple[dict[str, np.ndarray], ...]]:
-    return [({"y": g[None]}, {"y": w[None]}) for g, w in zip(given, wanted, strict=True)]
+def breaks(answers: list[dict[str, np.ndarray]], labels: list[np.ndarray]) -> float:
+    """A metric of one's own with a slip in it."""
+    return float(answers[0]["no_such_output"].mean())
 
 
-def points(given: np.ndarray, wanted: np.ndarray) -> float:
-    return agreement(both(given, wanted))["y"].points  # type: ignore[arg-type]
+def test_a_function_of_ones_own_that_raises_is_told_by_name() -> None:
+    with pytest.raises(UsageError, match="test_accuracy:breaks raised KeyError: 'no_such_output'"):
+        metric("tests.prove.test_accuracy:breaks").score(pairs(_SCORES, np.zeros(4, int)))
 
 
-def judge(wanted: np.ndarray) -> str:
-    return agreement(both(wanted, wanted))["y"].judged_by  # type: ignore[arg-type]
+def test_rows_that_are_not_one_hot_are_no_labels_of_classes() -> None:
+    """Landmarks given to top1 were taken for one-hot rows: the largest coordinate was the class."""
+    with pytest.raises(DataError, match="names no class") as caught:
+        metric("top1").score(pairs(_SCORES[:1], np.array([[0.4, 12.0, 7.5]])))
+    assert "mse" in caught.value.fix
+    with pytest.raises(DataError, match="rows of 4 numbers; the model has 3 classes"):
+        metric("top1").score(pairs(_SCORES[:1], np.eye(4)[:1]))
+    assert metric("top1").score(pairs(_SCORES[:1], np.array([[0.1, 0.8, 0.1]]))) == 100.0
 
 
-def test_agreement_of_classes_is_how_often_the_first_is_the_same() -> None:
-    changed = _SCORES.copy()
-    changed[0] = [0.9, 0.05, 0.05]
-    assert points(changed, _SCORES) == 75.0
-    assert points(_SCORES * 0.5, _SCORES) == 100.0
+def test_of_several_outputs_with_classes_one_has_to_be_chosen() -> None:
+    with pytest.raises(UsageError) as caught:
+        metric("top1").score([({"a": _SCORES, "b": _SCORES}, np.zeros(4, int))])
+    assert "--outputs" in caught.value.fix
 
 
-def test_agreement_of_numbers_falls_with_the_error_against_their_spread() -> None:
-    wanted = np.random.default_rng(0).normal(5.0, 2.0, (100, 4, 4))
-    noisy = wanted + np.random.default_rng(1).normal(0.0, 0.2, wanted.shape)
-    assert points(noisy, wanted) == pytest.approx(90.0, abs=1.0)
-    assert points(wanted, wanted) == 100.0
-    assert points(wanted * np.nan, wanted) == 0.0
+@pytest.mark.parametrize("drop", [np.inf, np.nan, -1.0])
+def test_a_drop_that_bounds_nothing_is_refused(drop: float) -> None:
+    with pytest.raises(UsageError, match="--max-drop is"):
+        require_measurable(None, labelled=True, data=True, max_drop=drop)
 
 
-def test_a_model_s_outputs_are_judged_one_by_one() -> None:
-    answers = [({"a": _SCORES, "b": _SCORES[:, ::-1]}, {"a": _SCORES, "b": _SCORES})]
-    found = agreement(answers)
-    assert found["a"].points == 100.0
-    assert found["b"].points < 60.0
-
-
-def test_a_constant_output_agrees_only_with_itself() -> None:
-    wanted = np.full((3, 2, 2), 4.0)
-    assert points(wanted, wanted) == 100.0
-    assert 0.0 < points(wanted + 0.4, wanted) < 100.0
-
-
-def test_probabilities_and_scores_of_varied_samples_are_judged_by_class() -> None:
-    rng = np.random.default_rng(0)
-    scores = rng.normal(0.0, 3.0, (32, 10)) + rng.normal(0.0, 1.5, 10)
-    same_winner = np.tile([0.7, 0.2, 0.1], (8, 1))
-    assert judge(_SCORES) == judge(scores) == judge(same_winner) == "classes"
-
-
-def test_coordinates_and_scores_of_samples_all_alike_are_judged_by_value() -> None:
-    """The same place is the largest in each, however wrong the others are."""
-    rng = np.random.default_rng(0)
-    landmarks = np.append(np.linspace(0.0, 180.0, 62), 220.0) + rng.normal(0.0, 8.0, (32, 63))
-    alike = np.linspace(-4.0, 4.0, 10) + rng.normal(0.0, 0.1, (32, 10))
-    broken = np.where(np.arange(63) < 62, rng.normal(90.0, 30.0, (32, 63)), landmarks)
-    assert judge(landmarks) == judge(alike) == judge(landmarks[:1]) == "values"
-    assert (broken.argmax(axis=1) == landmarks.argmax(axis=1)).mean() > 0.9
-    assert points(broken, landmarks) < 40.0
-
-
-def test_a_constant_row_of_numbers_is_judged_by_value() -> None:
-    assert judge(np.full((4, 5), 3.0)) == judge(np.zeros((4, 5))) == "values"
+def test_a_drop_needs_data_to_be_measured_on() -> None:
+    with pytest.raises(UsageError, match="no data to measure it on"):
+        require_measurable(None, labelled=False, data=False, max_drop=1.0)
+    require_measurable(None, labelled=False, data=True, max_drop=1.0)

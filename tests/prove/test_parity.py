@@ -119,6 +119,26 @@ def test_integers_and_bool_are_compared_by_value(dtype: str) -> None:
     assert not parity.passed
 
 
+def test_where_an_output_says_next_to_nothing_its_own_largest_answer_is_the_measure() -> None:
+    """A sample without any tag: one step of an 8-bit sigmoid is 1/256, far more than a share of this sample's answers."""
+    tags, none = np.array([0.9, 0.02, 0.7]), np.array([0.002, 0.0, 0.001])
+    rounded = [{"y": np.array([0.9, 0.02, 0.7])}, {"y": np.array([0.0, 0.0039, 0.0])}]
+    tolerance = Tolerance(atol=1e-3, rtol=0.0, range=0.05, cosine=0.95)
+    (parity,) = compare([{"y": tags}, {"y": none}], rounded, tolerance)
+    assert parity.passed
+    assert parity.allowed_abs == pytest.approx(1e-3 + 0.05 * 0.9)
+    assert parity.cosine > 0.99
+
+
+def test_the_cosine_of_all_cases_falls_with_one_that_is_turned() -> None:
+    cases = [{"y": np.eye(3)[i]} for i in range(3)]
+    (parity,) = compare(
+        cases, [*cases[:2], {"y": np.eye(3)[0]}], Tolerance(atol=1.0, rtol=0, cosine=0.95)
+    )
+    assert not parity.passed
+    assert "cosine" in parity.why
+
+
 def test_one_bad_case_fails_all_and_the_worst_is_shown() -> None:
     good, bad = {"y": np.zeros(2, np.float32)}, {"y": np.array([0, 3], np.float32)}
     (parity,) = compare([good] * 3, [good, bad, good], Tolerance(atol=1.0, rtol=0.0))

@@ -228,3 +228,20 @@ def test_values_that_are_not_finite_are_found_in_a_generators_samples_too() -> N
     x = X.copy()
     x[4, 1, 2] = np.nan
     assert "sample 4 holds nan at [1, 2]" in refusal(iter(x))
+
+
+def test_code_that_exits_is_told_as_code_that_raises() -> None:
+    """sys.exit() in somebody's data module ended the build without a word, as if it had been done."""
+
+    def ends() -> Iterator[np.ndarray]:
+        yield X[0]
+        sys.exit(3)
+
+    assert "raised SystemExit: 3 after 1 elements" in refusal(ends())
+
+
+def test_reading_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgepack.samples.generator._PAUSE_S", -1.0)
+    said: list[str] = []
+    open_samples((x for x in X[:3]), specs=(IMAGE,), folder=tmp_path, say=said.append)
+    assert said[-1] == "calibration: 2 elements read"
