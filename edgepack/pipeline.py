@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ class BuildResult:
         data = {f.name: getattr(self, f.name) for f in fields(self)}
         data["bundle"] = str(self.bundle)
         data["accuracy"] = self.accuracy.model_dump(mode="json")
-        data["timings"] = {name: asdict(t) for name, t in self.timings.items()}
+        data["timings"] = {name: t.as_data() for name, t in self.timings.items()}
         data["worst"] = [{"stage": s, "max_abs": d} for s, d in self.worst]
         return data
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,17 +25,33 @@ _WARM_UPS, _FEWEST = 3, 7
 _ROWS, _SIDE = 64, 512
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Timing:
-    """Milliseconds of CPU time for one run, over `runs` runs: the median, and the quartiles about it.
+    """Milliseconds of CPU time that one model's runs took, one a round: the rounds are the same for all models of a race.
 
     Of one thread it is what a run takes on a machine that does nothing else; the wall's clock would count what others do meanwhile.
     """
 
-    median_ms: float
-    low_ms: float
-    high_ms: float
-    runs: int
+    times_ms: tuple[float, ...]
+
+    @property
+    def median_ms(self) -> float:
+        """What half of the runs took at most."""
+        return statistics.median(self.times_ms)
+
+    def shares_of(self, other: Timing) -> tuple[float, float]:
+        """This model's time as a share of the other's, round by round: the median, and what three quarters of the rounds took at most.
+
+        A round's runs stand side by side: what slows the whole machine for a while slows both.
+        """
+        shares = [a / b for a, b in zip(self.times_ms, other.times_ms, strict=True)]
+        _, median, high = statistics.quantiles(shares, n=4, method="inclusive")
+        return median, high
+
+    def as_data(self) -> dict[str, float]:
+        """Median, quartiles about it, and the number of runs."""
+        low, median, high = statistics.quantiles(self.times_ms, n=4, method="inclusive")
+        return {"median_ms": median, "low_ms": low, "high_ms": high, "runs": len(self.times_ms)}
 
 
 def race(
@@ -81,7 +97,7 @@ def _timed(
             begun = time.process_time()
             session.run(names[name], inputs)
             taken[name].append((time.process_time() - begun) * 1e3)
-    return {name: timing(times) for name, times in taken.items()}
+    return {name: Timing(tuple(times)) for name, times in taken.items()}
 
 
 def integers_are_quick() -> bool:
@@ -133,12 +149,6 @@ def _product(weight: NDArray[np.float32], *, quantized: bool) -> bytes:
     opsets = [helper.make_opsetid("", 17)]
     proto = helper.make_model(graph, opset_imports=opsets, ir_version=8)
     return bytes(proto.SerializeToString())
-
-
-def timing(times_ms: Sequence[float]) -> Timing:
-    """Median and quartiles."""
-    low, median, high = statistics.quantiles(times_ms, n=4, method="inclusive")
-    return Timing(median_ms=median, low_ms=low, high_ms=high, runs=len(times_ms))
 
 
 def _open(model: Path | bytes) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 
 from edgepack import proc
 from edgepack.artifact import ModelFile
-from edgepack.choose.race import Timing, timing
+from edgepack.choose.race import Timing
 from edgepack.errors import EnvironmentMissing, StepError
 from edgepack.prove.engine import Tensors
 from edgepack.runtimes import Runtime
@@ -91,7 +91,7 @@ def race_web(
             f"{runtime.package} {engine.version} cannot run {name}: {message}",
             "use another --precision; the message names the node",
         )
-    return {name: timing(times) for name, times in answer["times"].items()}
+    return {name: Timing(tuple(times)) for name, times in answer["times"].items()}
 
 
 def _request(

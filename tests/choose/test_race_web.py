@@ -69,7 +69,7 @@ def test_the_model_with_fifty_times_the_work_is_slower(tmp_path: Path, engine: W
     models = {"short": products(tmp_path, "short", 1), "long": products(tmp_path, "long", 50)}
     times = race_web(models, FEED, RUNTIME, engine)
     assert times["short"].median_ms < times["long"].median_ms
-    assert times["short"].runs == times["long"].runs >= 7
+    assert len(times["short"].times_ms) == len(times["long"].times_ms) >= 7
 
 
 def test_a_model_that_the_engine_cannot_open_is_an_error(tmp_path: Path, engine: WebEngine) -> None:

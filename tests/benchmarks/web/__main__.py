@@ -167,7 +167,8 @@ def _in_node(built: dict[str, BuildResult], feed: dict[str, Any]) -> float:
     (x,) = feed.values()
     name = load_manifest(built[FLOAT].bundle).inputs[0].name
     times = race_web(models, {name: x}, runtime, find_web_engine(runtime))
-    return times[CHOSEN].low_ms / times[FLOAT].low_ms
+    median, _ = times[CHOSEN].shares_of(times[FLOAT])
+    return median
 
 
 def _wrapped(path: Path) -> ModelFile:
