@@ -59,7 +59,7 @@ class Chooser:
         race: None: this machine has no engine of the target's kind.
         untimed: what is missing for a race.
         say: is told what is being tried.
-        mostly_float: of what was tried, what holds only with more than half of its work in float.
+        mostly_float: ways to a precision whose best has more than half of its work in float.
     """
 
     run: Run
@@ -71,7 +71,7 @@ class Chooser:
     say: Callable[[str], None]
     untimed: str = ""
     trail: list[Candidate] = field(default_factory=list)
-    mostly_float: list[Candidate] = field(default_factory=list)
+    mostly_float: set[str] = field(default_factory=set)
 
     def choose(self, plans: Sequence[Plan]) -> Choice:
         """The best of `plans`, which are in the profile's order of preference.
@@ -85,7 +85,7 @@ class Chooser:
             candidate = self._best_of(plan, held)
             if candidate.holds:
                 held.append(candidate)
-                if self._needs_no_more() and not self._is_mostly_float(candidate):
+                if self._needs_no_more() and plan.way not in self.mostly_float:
                     break
         if not held:
             raise self._refusal(plans)
@@ -126,11 +126,8 @@ class Chooser:
         best = search.run(first, [v.root for v in plan.spec.variants])
         self.trail.extend(search.trail)
         if search.float_share(best) > _MOST_FLOAT:
-            self.mostly_float.append(best)
+            self.mostly_float.add(plan.way)
         return best
-
-    def _is_mostly_float(self, candidate: Candidate) -> bool:
-        return any(candidate is other for other in self.mostly_float)
 
     def _worth_a_search(self, first: Candidate, held: Sequence[Candidate]) -> bool:
         """Whether a candidate that loses too much would be chosen if it did not: layers in float make it no quicker."""
@@ -169,10 +166,11 @@ class Chooser:
             exact = [c for c in held if not c.plan.loses]
             return min(exact or held, key=_drop), "the most accurate"
         if not timings:
-            chosen = next((c for c in held if not self._is_mostly_float(c)), held[0])
-            before = held[: next(i for i, c in enumerate(held) if c is chosen)]
-            passed = [f"{c.plan.way} holds only with most of its work in float" for c in before]
-            return chosen, "; ".join([*passed, _reason(chosen)])
+            place = next((i for i, c in enumerate(held) if c.plan.way not in self.mostly_float), 0)
+            passed = [
+                f"{c.plan.way} holds only with most of its work in float" for c in held[:place]
+            ]
+            return held[place], "; ".join([*passed, _reason(held[place])])
         chosen = held[0]
         for other in held[1:]:
             if is_quicker(timings[other.plan.way], timings[chosen.plan.way]):
@@ -236,7 +234,7 @@ def _instead_of_layers(
     chosen: Candidate, held: Sequence[Candidate], timings: Mapping[str, Timing]
 ) -> Candidate | None:
     """What takes the place of a candidate that layers in float have left nothing of what it is preferred for: neither time nor bytes."""
-    if not chosen.options.get("float_nodes"):
+    if not chosen.kept_float:
         return None
     for other in held:
         slower = is_quicker(timings[chosen.plan.way], timings[other.plan.way])
@@ -247,7 +245,7 @@ def _instead_of_layers(
 
 
 def _layers(candidate: Candidate) -> str:
-    count = len(candidate.options.get("float_nodes", ()))
+    count = len(candidate.kept_float)
     return f"{count} {'layer' if count == 1 else 'layers'} in float" if count else ""
 
 
